@@ -1,0 +1,30 @@
+"""Times as the product writes them: RFC 3339, UTC, milliseconds."""
+
+from datetime import UTC, datetime
+
+
+def now() -> datetime:
+    """The time, aware, UTC, cut to whole milliseconds (what the wire can hold)."""
+    moment = datetime.now(UTC)
+    return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
+
+
+def rfc3339(moment: datetime) -> str:
+    """``2026-01-31T09:05:00.123Z``; a naive time (SQLite gives those) is taken as UTC."""
+    if moment.tzinfo is not None:
+        moment = moment.astimezone(UTC)
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
+
+
+def from_ms(milliseconds: int) -> datetime:
+    """The time that many milliseconds after the epoch."""
+    return datetime.fromtimestamp(milliseconds / 1000, UTC)
+
+
+def duration_ms(start: datetime, end: datetime) -> int:
+    """Whole milliseconds from ``start`` to ``end``, never negative; naive times are UTC."""
+    if start.tzinfo is None:
+        start = start.replace(tzinfo=UTC)
+    if end.tzinfo is None:
+        end = end.replace(tzinfo=UTC)
+    return max(0, round((end - start).total_seconds() * 1000))

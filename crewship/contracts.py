@@ -1,0 +1,297 @@
+"""Messages between API, workflows and activities, and the names they agree on.
+
+Frozen pydantic models, additive only: a running workflow may be older than the code that reads it. Nothing secret and no
+source is ever in one of them; they carry ids, and whoever needs the content resolves them in the worker.
+"""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Message(BaseModel):
+    """Base of all messages: immutable, and unknown fields of a newer sender are ignored."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+# --- names ------------------------------------------------------------------------------------------------------------
+
+WORKFLOW_QUEUE = "crewship"
+"""Workflows, and activities that touch only the database, the object store and Temporal."""
+
+
+def host_queue(host: str) -> str:
+    """Activities that must happen on one container host and end soon: builds, stop, collect, sweep."""
+    return f"crewship-host-{host}"
+
+
+def runs_queue(host: str) -> str:
+    """``run_container`` alone: its worker's slots are the host's run capacity, and the backlog waits in Temporal."""
+    return f"crewship-runs-{host}"
+
+
+def run_workflow_id(run_id: str) -> str:
+    return f"run-{run_id}"
+
+
+def deploy_workflow_id(deployment_id: str) -> str:
+    return f"deploy-{deployment_id}"
+
+
+def container_name(run_id: str, attempt: int = 1) -> str:
+    """Name of the one container of a run's attempt: what a retried activity adopts."""
+    return f"crewship-{run_id.replace('_', '-')}-{attempt}"
+
+
+RunStatus = Literal["pending", "running", "succeeded", "failed", "canceled"]
+DeploymentStatus = Literal["pending", "building", "ready", "failed"]
+
+
+# --- the log (see crewship.log) ---------------------------------------------------------------------------------------
+
+
+class Segment(Message):
+    """Where events are that are too many for a signal: zstd NDJSON in the object store."""
+
+    key: str
+    sha256: str
+    size_bytes: int
+
+
+class Entry(Message):
+    """A piece of a log: events ``first`` to ``last``, in line (NDJSON) or in a segment."""
+
+    first: int
+    last: int
+    lines: str | None = None
+    segment: Segment | None = None
+
+
+class EndFacts(Message):
+    """What the supervisor's ``end`` frame and its ``result`` said (the output itself is in the database)."""
+
+    exit_code: int | None = None
+    signal: int | None = None
+    ok: bool | None = None
+    """The crew's result: True, False, or None when there was none."""
+    error_code: str | None = None
+    error_message: str | None = None
+    error_hint: str | None = None
+    result_at_ms: int | None = None
+    sigterm_at_ms: int | None = None
+    oom_kills: int | None = None
+    pids_max_events: int | None = None
+    memory_peak_bytes: int | None = None
+    cpu_ms: int | None = None
+
+
+class Batch(Message):
+    """What a log writer signals: the next entry, and how far its source is durable with it.
+
+    ``first == last + 1`` is a batch without events: it only moves ``n``.
+    """
+
+    source: str
+    """Who writes: ``container/<attempt>``, ``artifacts``, ``build``."""
+    epoch: int
+    """The writer's fence; batches under the log's fence are dropped."""
+    n: int
+    """The last frame of the source that is contained."""
+    first: int
+    last: int
+    hash: str
+    """Hash of event ``last``."""
+    lines: str | None = None
+    segment: Segment | None = None
+    end: EndFacts | None = None
+
+
+class Head(Message):
+    """Where a log stands; all that a writer needs to go on."""
+
+    next_seq: int
+    hash: str
+    epoch: int
+    acknowledged: dict[str, int]
+    """Source → last ``n``."""
+    end: EndFacts | None = None
+    """The facts of the last ``end`` frame, when the container in hand has sent one."""
+    cancel_requested: bool = False
+
+
+class EventsQuery(Message):
+    """Argument of the query ``events``. ``after`` is the last seq known (0: none)."""
+
+    after: int = 0
+    max_bytes: int = 1_000_000
+    include_terminal: bool = False
+    """The terminal event is shown to readers from the archive only; who writes the archive asks for it."""
+
+
+class EventsPage(Message):
+    """Entries with events after ``after``, in order; ``more`` when ``max_bytes`` cut the page."""
+
+    entries: list[Entry]
+    more: bool
+
+
+# --- runs -------------------------------------------------------------------------------------------------------------
+
+
+class RunInput(Message):
+    run_id: str
+    project: str
+    deployment_id: str
+    host: str
+    timeout_seconds: int
+    grace_seconds: float
+
+
+class CancelInput(Message):
+    """Signal ``cancel``."""
+
+    force: bool = False
+
+
+class RunContainerInput(Message):
+    run_id: str
+    attempt: int
+    timeout_seconds: int
+    grace_seconds: float
+
+
+class ContainerFacts(Message):
+    """How a container ended, from the engine and the supervisor; see ``crewship.outcome``."""
+
+    started: bool
+    """Whether the crew's code was ever called."""
+    end: EndFacts | None
+    exit_code: int | None = None
+    oom_killed: bool = False
+    timed_out: bool = False
+    canceled_before_start: bool = False
+    image_missing: bool = False
+    engine_restarted: bool = False
+    log_limit: bool = False
+    artifact_limit: bool = False
+    sigterm_at_ms: int | None = None
+    """When the platform itself sent SIGTERM (timeout or limit)."""
+    sigkill_at_ms: int | None = None
+
+
+class StopInput(Message):
+    run_id: str
+    attempt: int
+    grace_seconds: float
+    force: bool
+
+
+class StopResult(Message):
+    found: bool
+    sigterm_at_ms: int | None = None
+    sigkill_at_ms: int | None = None
+
+
+class FinishInput(Message):
+    run_id: str
+    attempt: int
+
+
+class FinishResult(Message):
+    artifact_count: int
+    gone_at_ms: int
+    limit_exceeded: bool = False
+
+
+class RunError(Message):
+    code: str
+    message: str
+    hint: str | None = None
+
+
+class CancelFacts(Message):
+    """RFC 3339 times."""
+
+    requested_at: str
+    sigterm_at: str | None
+    sigkill_at: str | None
+    gone_at: str
+
+
+class CloseRunInput(Message):
+    run_id: str
+    status: RunStatus
+    error: RunError | None
+    cancel: CancelFacts | None
+    completed_at: str
+
+
+class RunResult(Message):
+    status: RunStatus
+    error_code: str | None = None
+
+
+# --- deployments ------------------------------------------------------------------------------------------------------
+
+
+class DeployInput(Message):
+    deployment_id: str
+    project: str
+    host: str
+    activate: bool
+    actor: str
+
+
+class DeploymentRef(Message):
+    deployment_id: str
+
+
+class StepResult(Message):
+    """Result of a build step: fine, or why not. A project that cannot be built is no activity failure."""
+
+    error: RunError | None = None
+
+
+class ActivateInput(Message):
+    deployment_id: str
+    actor: str
+
+
+class CloseDeploymentInput(Message):
+    deployment_id: str
+    error: RunError | None
+    at: str
+
+
+class DeployResult(Message):
+    status: DeploymentStatus
+    error_code: str | None = None
+
+
+class RollbackInput(Message):
+    project: str
+    deployment_id: str | None
+    """None: the deployment that was current before the last switch."""
+    actor: str
+
+
+class RollbackResult(Message):
+    """Outcome of a switch; ``error_*`` set instead of raising, so that the API can answer in its own shape."""
+
+    deployment_id: str = ""
+    previous_deployment_id: str | None = None
+    changed: bool = False
+    error_code: str | None = None
+    error_detail: str | None = None
+    error_hint: str | None = None
+
+
+class ProjectRef(Message):
+    project: str
+
+
+# --- frames and tail --------------------------------------------------------------------------------------------------
+
+TailMessage = dict[str, Any]
+"""``{"batch": Batch}`` as JSON, or ``{"closed": true}``; topic is the workflow's id."""

@@ -1,0 +1,134 @@
+"""The container engine's port. Adapter: ``crewship.docker_engine``.
+
+Small on purpose: what runs, builds and sweeps need. Containers are named by us and labelled with the installation's
+name, and nothing that does not carry that label is ever touched.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+LABEL_INSTANCE = "crewship.instance"
+LABEL_KIND = "crewship.kind"
+"""``run``, ``spare``, ``smoke`` or ``build``."""
+LABEL_DEPLOYMENT = "crewship.deployment"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    memory_bytes: int
+    cpus: float
+    pids: int
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerSpec:
+    """A hardened container (design §4): the adapter adds the profile, callers cannot loosen it."""
+
+    name: str
+    image: str
+    limits: Limits
+    kind: Literal["run", "spare", "smoke"]
+    network: str | None
+    """Bridge's name, or None for no network."""
+    labels: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerState:
+    id: str
+    name: str
+    status: Literal["created", "running", "exited", "other"]
+    exit_code: int | None
+    oom_killed: bool
+    labels: dict[str, str]
+    started_at: str
+    """As the engine writes it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveFile:
+    """A regular file in a container; ``chunks`` must be read before the next file is asked for."""
+
+    name: str
+    """Relative to the archive's root; non-UTF-8 bytes as backslash escapes."""
+    size_bytes: int
+    chunks: Iterator[bytes]
+
+
+class Attachment(Protocol):
+    """A container's stdin and stdout. Reading and writing may happen in two threads."""
+
+    def read(self) -> tuple[Literal["stdout", "stderr"], bytes] | None:
+        """The next piece of output; None at the stream's end (which is not the container's end: ask ``inspect``)."""
+        ...
+
+    def write(self, data: bytes) -> None:
+        """All of ``data`` to stdin.
+
+        Raises:
+            ConnectionError: the engine or the container is gone.
+        """
+        ...
+
+    def close(self) -> None:
+        """Let go; a reader in another thread gets None. The container goes on."""
+        ...
+
+
+class Engine(Protocol):
+    """Blocking. Raises ``Unavailable`` when the engine cannot be reached, ``ContainerMissing``, ``ImageMissing``."""
+
+    def check(self) -> None: ...
+
+    def create(self, spec: ContainerSpec) -> str:
+        """Create without starting; the container's id. One of that name that is there already is returned as it is."""
+        ...
+
+    def rename(self, container: str, name: str) -> None: ...
+
+    def attach(self, container: str) -> Attachment:
+        """Attach to stdin, stdout and stderr; before ``start`` nothing is missed."""
+        ...
+
+    def start(self, container: str) -> None:
+        """Start; fine when it runs or ran already."""
+        ...
+
+    def kill(self, container: str, signal: str) -> bool:
+        """Signal the container's init; False when it is not running (any more)."""
+        ...
+
+    def wait(self, container: str, timeout_seconds: float) -> bool:
+        """Whether it ended within the time."""
+        ...
+
+    def inspect(self, container: str) -> ContainerState: ...
+
+    def remove(self, container: str) -> None:
+        """Kill and remove it with its volume; fine when it is not there."""
+        ...
+
+    def list(self, kind: str | None = None) -> list[ContainerState]:
+        """This installation's containers, ended ones too."""
+        ...
+
+    def archive(self, container: str, path: str) -> Iterator[ArchiveFile]:
+        """Regular files under folder ``path``, links and devices left out, also after the container's end."""
+        ...
+
+    def image_exists(self, image: str) -> bool: ...
+
+    def remove_image(self, image: str) -> None: ...
+
+    def started_at(self) -> str:
+        """When the engine's daemon started, as far as it tells; changes when it was restarted."""
+        ...
+
+
+class ContainerMissing(LookupError):
+    """No container has that name."""
+
+
+class ImageMissing(LookupError):
+    """The engine does not have that image."""

@@ -1,0 +1,145 @@
+"""Tables. They never cross the wire and never enter a workflow; every change has a migration in ``crewship/migrations``.
+
+Times are stored in UTC (SQLite gives them back naive; ``crewship.clock`` takes naive as UTC).
+"""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import JSON, BigInteger, Column, Index
+from sqlmodel import Field, SQLModel
+
+from crewship.clock import now
+
+
+class Project(SQLModel, table=True):
+    name: str = Field(primary_key=True, max_length=63)
+    current_deployment_id: str | None = None
+    env_version: int = 0
+    """Grows by one with each change of the env vars; a run keeps the one it began with."""
+    deleting: bool = False
+    created_at: datetime = Field(default_factory=now)
+
+
+class Deployment(SQLModel, table=True):
+    id: str = Field(primary_key=True)
+    project: str = Field(foreign_key="project.name", index=True)
+    status: str = Field(default="pending", index=True)
+    config: dict[str, Any] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))
+    """``crewship.config.DeploymentConfig`` as JSON."""
+    host: str
+    """Container host that builds it and has its image."""
+    activate: bool = True
+    source_key: str
+    source_sha256: str
+    image: str | None = None
+    """Image id (digest) on ``host``."""
+    created_by: str = ""
+    created_at: datetime = Field(default_factory=now)
+    ready_at: datetime | None = None
+    error: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON))
+    """``{code, message, hint, traceback}``."""
+    last_seq: int | None = None
+    """Seq of the terminal event; set when the log is archived, and only then is the log closed."""
+
+
+class Activation(SQLModel, table=True):
+    """One switch of a project's pointer. The newest row says what was current before."""
+
+    id: int | None = Field(default=None, primary_key=True)
+    project: str = Field(foreign_key="project.name", index=True)
+    deployment_id: str
+    previous_deployment_id: str | None = None
+    actor: str = ""
+    at: datetime = Field(default_factory=now)
+
+
+class Run(SQLModel, table=True):
+    __table_args__ = (Index("ix_run_project_created", "project", "created_at"),)
+
+    id: str = Field(primary_key=True)
+    project: str = Field(foreign_key="project.name", index=True)
+    deployment_id: str = Field(foreign_key="deployment.id", index=True)
+    status: str = Field(default="pending", index=True)
+    input: dict[str, Any] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))
+    output: Any = Field(default=None, sa_column=Column(JSON))
+    error: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON))
+    """``{code, message, hint, traceback}``."""
+    traceback: str | None = None
+    """Kept from the crew's result until the run is closed, then part of ``error``."""
+    labels: dict[str, str] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))
+    timeout_seconds: int
+    env_version: int
+    created_by: str = ""
+    created_at: datetime = Field(default_factory=now, index=True)
+    started_at: datetime | None = None
+    completed_at: datetime | None = None
+    cancel_requested_at: datetime | None = None
+    cancel: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON))
+    """``{requested_at, sigterm_at, sigkill_at, gone_at}``, RFC 3339; only of a run that ended canceled."""
+    usage: dict[str, Any] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))
+    isolation: dict[str, Any] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))
+    artifact_count: int = 0
+    last_seq: int | None = None
+    """Seq of the terminal event; set when the log is archived, and only then is the log closed."""
+
+
+class RunLabel(SQLModel, table=True):
+    """Labels once more, as rows, for ``GET /v1/runs?label=k:v``."""
+
+    run_id: str = Field(foreign_key="run.id", primary_key=True)
+    key: str = Field(primary_key=True, max_length=63)
+    value: str = Field(max_length=255)
+
+
+class Artifact(SQLModel, table=True):
+    run_id: str = Field(foreign_key="run.id", primary_key=True)
+    name: str = Field(primary_key=True)
+    """Path under /app/artifacts, ``/``-separated."""
+    size_bytes: int = Field(sa_column=Column(BigInteger, nullable=False))
+    content_type: str
+    sha256: str
+    key: str
+    """Object that holds the bytes."""
+    created_at: datetime = Field(default_factory=now)
+
+
+class EnvVar(SQLModel, table=True):
+    """A value from one env version up to, not including, another: any version can be read back."""
+
+    id: int | None = Field(default=None, primary_key=True)
+    project: str = Field(foreign_key="project.name", index=True)
+    name: str
+    sealed: str
+    """``crewship.sealing``; never the value."""
+    preview: str
+    since_version: int
+    until_version: int | None = None
+    """None: still valid."""
+    updated_at: datetime = Field(default_factory=now)
+
+
+class ApiKey(SQLModel, table=True):
+    id: str = Field(primary_key=True)
+    name: str
+    prefix: str = Field(index=True)
+    """First characters of the secret, for looking it up."""
+    hash: str
+    """SHA-256 of the whole secret (256 bits of chance, so no slow hash is needed)."""
+    scopes: list[str] = Field(default_factory=list, sa_column=Column(JSON, nullable=False))
+    project: str | None = None
+    created_at: datetime = Field(default_factory=now)
+    expires_at: datetime | None = None
+    last_used_at: datetime | None = None
+    revoked_at: datetime | None = None
+
+
+class Idempotency(SQLModel, table=True):
+    """An ``Idempotency-Key`` and what it made; kept 24 hours."""
+
+    scope: str = Field(primary_key=True)
+    """Call and API key id, so that keys of two callers do not meet."""
+    key: str = Field(primary_key=True, max_length=255)
+    body_sha256: str
+    resource_id: str
+    created_at: datetime = Field(default_factory=now, index=True)

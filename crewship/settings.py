@@ -1,0 +1,106 @@
+"""Settings of the platform's processes, from ``CREWSHIP_*`` environment variables.
+
+Read once, in the composition roots (``api.__main__``, ``worker.__main__``, ``crewship.devserver``), and passed down:
+no module reads the environment on its own. A blank variable counts as unset.
+"""
+
+import socket
+from functools import cached_property
+from pathlib import Path
+
+from platformdirs import user_cache_dir, user_data_dir
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Everything that may differ between two installations."""
+
+    model_config = SettingsConfigDict(env_prefix="CREWSHIP_", env_ignore_empty=True, frozen=True, extra="ignore")
+
+    data_dir: Path = Field(default_factory=lambda: Path(user_data_dir("crewship")))
+    """Folder that holds all state of an embedded platform."""
+    cache_dir: Path = Field(default_factory=lambda: Path(user_cache_dir("crewship")))
+    """Folder for what can be made again: binaries, base images' parts."""
+    database_url: str = ""
+    """SQLAlchemy URL; empty: ``sqlite:///<data_dir>/crewship.db``."""
+    object_store: str = ""
+    """``file:///folder`` or ``s3+http(s)://key:secret@host:port/bucket``; empty: ``<data_dir>/objects``."""
+    tail: str = ""
+    """Hint bus for live events: ``unix:///path``, ``redis://host:port/0`` or ``off``; empty: ``<data_dir>/tail.sock``."""
+
+    temporal_address: str = "127.0.0.1:7233"
+    temporal_namespace: str = "default"
+    temporal_ui_url: str = ""
+    """Shown to people only; empty: not known."""
+
+    api_host: str = "127.0.0.1"
+    api_port: int = 8700
+    cors_origins: str = ""
+    """Comma-separated list of origins whose pages may call the API."""
+    metrics_open: bool = False
+    """Whether ``GET /metrics`` may be read without a key."""
+    bootstrap_admin_key: str = ""
+    """Secret of the first admin key; stored hashed, and only when there is no key yet."""
+    secret_key_file: Path | None = None
+    """File with the 32-byte key (hex) that seals env values; None: ``<data_dir>/secret.key``, made when missing."""
+
+    instance: str = "default"
+    """Name of this installation; label of all its containers, so that two installations share an engine safely."""
+    host: str = Field(default_factory=socket.gethostname)
+    """Name of this container host; part of its task queues' names."""
+    run_capacity: int = Field(default=4, ge=1)
+    """Containers that may run at once on this host."""
+
+    base_image: str = ""
+    """Image that crews' images are built on (see ``crewship.provision.base_image``); empty: found or made on the spot."""
+    build_ca_bundle: Path | None = None
+    """PEM bundle that builds trust besides the image's own, for networks with a TLS-inspecting proxy."""
+    build_index_url: str = ""
+    """Package index for builds; empty: uv's default."""
+    build_timeout_seconds: int = 1800
+    import_timeout_seconds: int = 120
+    """How long the smoke boot may take to import the entrypoint."""
+
+    default_timeout_seconds: int = 3600
+    max_timeout_seconds: int = 86_400
+    grace_seconds: float = 5.0
+    """Between SIGTERM and SIGKILL."""
+    memory: str = "1g"
+    """Default memory limit of a run (``[run] memory`` overrides)."""
+    cpus: float = 1.0
+    pids: int = 256
+    log_limit_bytes: int = 1 << 30
+    artifacts_limit_bytes: int = 1 << 30
+    max_source_bytes: int = 200 * 1024 * 1024
+    """Largest upload, compressed; unpacked at most ten times that."""
+    max_input_bytes: int = 1024 * 1024
+    spare_containers: int = Field(default=1, ge=0)
+    """Containers created ahead (not started) for each current deployment in use."""
+    network: str = "crewship0"
+    """Bridge that runs are attached to."""
+
+    @cached_property
+    def database(self) -> str:
+        """The database's URL with the default filled in."""
+        return self.database_url or f"sqlite:///{self.data_dir / 'crewship.db'}"
+
+    @cached_property
+    def objects(self) -> str:
+        """The object store's URL with the default filled in."""
+        return self.object_store or f"file://{self.data_dir / 'objects'}"
+
+    @cached_property
+    def tail_url(self) -> str:
+        """The tail's URL with the default filled in."""
+        return self.tail or f"unix://{self.data_dir / 'tail.sock'}"
+
+    @cached_property
+    def secret_key_path(self) -> Path:
+        """Where the key that seals env values is."""
+        return self.secret_key_file or self.data_dir / "secret.key"
+
+    @cached_property
+    def cors_origin_list(self) -> list[str]:
+        """``cors_origins`` as a list."""
+        return [origin.strip() for origin in self.cors_origins.split(",") if origin.strip()]
