@@ -1,0 +1,260 @@
+"""How the platform talks to its workflow engine: connecting, and the few calls that API and worker make.
+
+Workflows are called by their wire names, so this module needs none of them. Engine errors become ``Unavailable`` and
+``NotFound`` here. Nothing on a latency path waits for ``handle.result()``: a long poll may miss the close and wait out its
+interval, so ends are learned from our own records.
+"""
+
+import asyncio
+from collections.abc import Awaitable
+from datetime import timedelta
+from typing import Any, TypeVar
+
+from temporalio.client import Client, WithStartWorkflowOperation, WorkflowUpdateFailedError, WorkflowUpdateStage
+from temporalio.common import (
+    SearchAttributeKey,
+    SearchAttributePair,
+    TypedSearchAttributes,
+    WorkflowIDConflictPolicy,
+    WorkflowIDReusePolicy,
+)
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.exceptions import WorkflowAlreadyStartedError
+from temporalio.service import RPCError, RPCStatusCode
+
+from crewship import contracts
+from crewship.contracts import (
+    CancelInput,
+    DeployInput,
+    EventsPage,
+    EventsQuery,
+    Head,
+    ProjectRef,
+    RollbackInput,
+    RollbackResult,
+    RunInput,
+)
+from crewship.errors import NotFound, Unavailable
+from crewship.ids import new_id
+from crewship.settings import Settings
+
+PROJECT = SearchAttributeKey.for_keyword("CrewshipProject")
+DEPLOYMENT = SearchAttributeKey.for_keyword("CrewshipDeployment")
+STATUS = SearchAttributeKey.for_keyword("CrewshipStatus")
+SEARCH_ATTRIBUTES = (PROJECT, DEPLOYMENT, STATUS)
+
+_CALL_TIMEOUT = timedelta(seconds=5)
+_QUERY_TIMEOUT = timedelta(seconds=2)
+"""A query waits for a worker: with none it would hang for the whole time, so it is short."""
+
+_DOWN = {
+    RPCStatusCode.UNAVAILABLE,
+    RPCStatusCode.DEADLINE_EXCEEDED,
+    RPCStatusCode.CANCELLED,
+    RPCStatusCode.FAILED_PRECONDITION,
+    RPCStatusCode.RESOURCE_EXHAUSTED,
+    RPCStatusCode.UNKNOWN,
+}
+
+T = TypeVar("T")
+
+
+async def connect(settings: Settings, *, lazy: bool = True) -> Client:
+    """A client; with ``lazy`` it connects at the first call.
+
+    Raises:
+        Unavailable: nothing answers at the address (not lazy only).
+    """
+    try:
+        return await Client.connect(
+            settings.temporal_address,
+            namespace=settings.temporal_namespace,
+            data_converter=pydantic_data_converter,
+            lazy=lazy,
+        )
+    except RuntimeError as error:  # a refused connection surfaces as a bare RuntimeError
+        raise _unavailable() from error
+
+
+async def check(client: Client) -> None:
+    """Raise ``Unavailable`` unless the workflow engine answers within two seconds."""
+    try:
+        alive = await asyncio.wait_for(client.service_client.check_health(timeout=timedelta(seconds=2)), 2)
+    except (RPCError, RuntimeError, TimeoutError) as error:
+        raise _unavailable() from error
+    if not alive:
+        raise _unavailable()
+
+
+async def start_run(client: Client, run: RunInput) -> None:
+    """Start ``RunWorkflow``; harmless when it was started before."""
+    await _start(
+        client,
+        "Run",
+        run,
+        workflow_id=contracts.run_workflow_id(run.run_id),
+        project=run.project,
+        deployment_id=run.deployment_id,
+        summary=f"run of {run.project}",
+        details=f"**{run.run_id}** of project `{run.project}`, deployment `{run.deployment_id}`",
+    )
+
+
+async def start_deploy(client: Client, deploy: DeployInput) -> None:
+    """Start ``DeployWorkflow``; harmless when it was started before."""
+    await _start(
+        client,
+        "Deploy",
+        deploy,
+        workflow_id=contracts.deploy_workflow_id(deploy.deployment_id),
+        project=deploy.project,
+        deployment_id=deploy.deployment_id,
+        summary=f"deploy {deploy.project}",
+        details=f"**{deploy.deployment_id}** of project `{deploy.project}`",
+    )
+
+
+async def start_project_deletion(client: Client, project: ProjectRef) -> None:
+    """Start ``DeleteProjectWorkflow``; harmless while one is at work."""
+    await _start(
+        client,
+        "DeleteProject",
+        project,
+        workflow_id=f"delete-project-{project.project}",
+        project=project.project,
+        deployment_id=None,
+        summary=f"delete {project.project}",
+        details=f"project `{project.project}` and everything it has",
+        reuse=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
+    )
+
+
+async def cancel_run(client: Client, run_id: str, force: bool) -> None:
+    """Ask a run's workflow to cancel.
+
+    Raises:
+        NotFound: the workflow has ended, or was never started.
+    """
+    handle = client.get_workflow_handle(contracts.run_workflow_id(run_id))
+    await _call(handle.signal("cancel", CancelInput(force=force), rpc_timeout=_CALL_TIMEOUT))
+
+
+async def rollback(client: Client, rollback: RollbackInput, queue: str) -> RollbackResult:
+    """Swap a project's pointer by ``RollbackWorkflow`` and wait for it (one round trip: update-with-start).
+
+    Args:
+        queue: Task queue of the host that has the target's image.
+    """
+    start = WithStartWorkflowOperation[Any, RollbackResult](
+        "Rollback",
+        args=[rollback, queue],
+        id=f"rollback-{rollback.project}-{new_id('x')[2:]}",
+        task_queue=contracts.WORKFLOW_QUEUE,
+        id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
+        result_type=RollbackResult,
+        search_attributes=_attributes(rollback.project, rollback.deployment_id, None),
+        static_summary=f"rollback {rollback.project}",
+        execution_timeout=timedelta(seconds=60),
+    )
+    try:
+        return await _call(
+            asyncio.wait_for(
+                client.execute_update_with_start_workflow(
+                    "switch", start_workflow_operation=start, result_type=RollbackResult
+                ),
+                30,
+            )
+        )
+    except WorkflowUpdateFailedError as error:
+        raise Unavailable("The rollback did not come through", hint="crewship doctor") from error
+
+
+async def query_events(client: Client, workflow_id: str, query: EventsQuery) -> EventsPage:
+    """Entries of a live log.
+
+    Raises:
+        NotFound: there is no such workflow.
+        Unavailable: no worker answers, or the engine does not.
+    """
+    handle = client.get_workflow_handle(workflow_id)
+    return await _call(handle.query("events", query, result_type=EventsPage, rpc_timeout=_QUERY_TIMEOUT))
+
+
+async def query_head(client: Client, workflow_id: str) -> Head:
+    """Where a live log stands; raises as ``query_events``."""
+    handle = client.get_workflow_handle(workflow_id)
+    return await _call(handle.query("head", result_type=Head, rpc_timeout=_QUERY_TIMEOUT))
+
+
+async def signal(client: Client, workflow_id: str, name: str, argument: Any) -> None:
+    """Send a signal; returns when it is durable. Raises as ``query_events``."""
+    handle = client.get_workflow_handle(workflow_id)
+    await _call(handle.signal(name, argument, rpc_timeout=_CALL_TIMEOUT))
+
+
+async def _start(
+    client: Client,
+    name: str,
+    argument: Any,
+    *,
+    workflow_id: str,
+    project: str,
+    deployment_id: str | None,
+    summary: str,
+    details: str,
+    reuse: WorkflowIDReusePolicy = WorkflowIDReusePolicy.REJECT_DUPLICATE,
+) -> None:
+    try:
+        await _call(
+            asyncio.wait_for(
+                client.start_workflow(
+                    name,
+                    argument,
+                    id=workflow_id,
+                    task_queue=contracts.WORKFLOW_QUEUE,
+                    id_reuse_policy=reuse,
+                    id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
+                    search_attributes=_attributes(project, deployment_id, "running"),
+                    static_summary=summary,
+                    static_details=details,
+                    rpc_timeout=_CALL_TIMEOUT,
+                ),
+                _CALL_TIMEOUT.total_seconds() + 1,
+            )
+        )
+    except WorkflowAlreadyStartedError:
+        return
+
+
+def _attributes(project: str, deployment_id: str | None, status: str | None) -> TypedSearchAttributes:
+    pairs = [SearchAttributePair(PROJECT, project)]
+    if deployment_id is not None:
+        pairs.append(SearchAttributePair(DEPLOYMENT, deployment_id))
+    if status is not None:
+        pairs.append(SearchAttributePair(STATUS, status))
+    return TypedSearchAttributes(pairs)
+
+
+async def _call(call: Awaitable[T]) -> T:
+    try:
+        return await call
+    except WorkflowAlreadyStartedError:
+        raise
+    except RPCError as error:
+        if error.status == RPCStatusCode.NOT_FOUND:
+            raise NotFound("No such workflow") from error
+        if error.status in _DOWN:
+            raise _unavailable() from error
+        raise
+    except (RuntimeError, TimeoutError) as error:  # lazy connect: refused surfaces as RuntimeError
+        raise _unavailable() from error
+
+
+def _unavailable() -> Unavailable:
+    return Unavailable("The workflow engine (Temporal) cannot be reached", hint="crewship doctor")
+
+
+__all__ = [
+    "SEARCH_ATTRIBUTES", "STATUS", "WorkflowUpdateStage", "cancel_run", "check", "connect", "query_events", "query_head",
+    "rollback", "signal", "start_deploy", "start_project_deletion", "start_run",
+]  # fmt: skip
