@@ -7,10 +7,8 @@ of about 256 KiB, so that a log of many tiny batches does not become many tiny f
 """
 
 import hashlib
-import io
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import BinaryIO, cast
 
 import orjson
 import zstandard
@@ -18,6 +16,7 @@ import zstandard
 from crewship.contracts import Entry, Segment
 from crewship.objects import archive_index_key, archive_key
 from crewship.storage import ObjectMissing, ObjectStore, read
+from crewship.streams import as_file
 
 _FRAME_BYTES = 256 * 1024
 
@@ -85,7 +84,7 @@ def read_segment(store: ObjectStore, segment: Segment) -> bytes:
 def write(store: ObjectStore, workflow_id: str, entries: list[Entry]) -> None:
     """Archive a whole log. Idempotent: the same entries give the same objects; the index is written last."""
     rows: list[list[int]] = []
-    store.put(archive_key(workflow_id), cast(BinaryIO, io.BufferedReader(_Frames(_frames(store, entries, rows)))))
+    store.put(archive_key(workflow_id), as_file(_frames(store, entries, rows)))
     store.put(archive_index_key(workflow_id), orjson.dumps({"version": 1, "frames": rows}))
 
 
@@ -134,25 +133,3 @@ def _checked(store: ObjectStore, segment: Segment) -> bytes:
     if hashlib.sha256(frame).hexdigest() != segment.sha256:
         raise SegmentCorrupt(segment.key)
     return frame
-
-
-class _Frames(io.RawIOBase):
-    """An iterator of frames as a file, so that a store can stream an archive of any size."""
-
-    def __init__(self, frames: Iterator[bytes]) -> None:
-        self._frames = frames
-        self._rest = memoryview(b"")
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        while not self._rest:
-            frame = next(self._frames, None)
-            if frame is None:
-                return 0
-            self._rest = memoryview(frame)
-        count = min(len(buffer), len(self._rest))
-        buffer[:count] = self._rest[:count]
-        self._rest = self._rest[count:]
-        return count

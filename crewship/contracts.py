@@ -178,6 +178,12 @@ class ContainerFacts(Message):
     sigterm_at_ms: int | None = None
     """When the platform itself sent SIGTERM (timeout or limit)."""
     sigkill_at_ms: int | None = None
+    started_at_ms: int | None = None
+    """When phase 2 began, and when the crew ended; the supervisor's clock, which is the host's."""
+    ended_at_ms: int | None = None
+    memory: str = ""
+    """The limits that were in force, for the hints."""
+    pids: int = 0
 
 
 class StopInput(Message):
@@ -225,6 +231,8 @@ class CloseRunInput(Message):
     error: RunError | None
     cancel: CancelFacts | None
     completed_at: str
+    duration_ms: int
+    usage: dict[str, float | int | None] = {}
 
 
 class RunResult(Message):

@@ -61,24 +61,55 @@ class Event:
     hash: str
 
 
+class Renderer:
+    """Gives drafts their places, one after another: collects lines and moves ``seq`` and ``hash`` along.
+
+    ``log`` is the path of a million lines: no object a line, one format and one hash.
+    """
+
+    def __init__(self, next_seq: int, previous_hash: str) -> None:
+        self.next_seq = next_seq
+        self.hash = previous_hash
+        self._lines: list[bytes] = []
+
+    def event(self, draft: Draft) -> None:
+        """Render one event."""
+        self._add(draft.at.encode(), draft.type.encode(), orjson.dumps(draft.data, option=orjson.OPT_NON_STR_KEYS))
+
+    def log(self, at: str, messages: Iterable[str], level: str, stream: str) -> None:
+        """Render a ``log`` event for each message."""
+        prefix = b',"at":"%b","type":"log","data":{"message":' % at.encode()
+        suffix = b',"level":"%b","stream":"%b"}' % (level.encode(), stream.encode())
+        sha256, dumps, seq, previous, lines = hashlib.sha256, orjson.dumps, self.next_seq, self.hash, self._lines
+        for message in messages:
+            body = b'{"seq":%d%b%b%b' % (seq, prefix, dumps(message), suffix)
+            previous = sha256(previous.encode() + body).hexdigest()
+            lines.append(b'%b,"hash":"%b"}\n' % (body, previous.encode()))
+            seq += 1
+        self.next_seq, self.hash = seq, previous
+
+    def take(self) -> bytes:
+        """The lines since the last call."""
+        lines = b"".join(self._lines)
+        self._lines.clear()
+        return lines
+
+    def _add(self, at: bytes, type_: bytes, data: bytes) -> None:
+        body = b'{"seq":%d,"at":"%b","type":"%b","data":%b' % (self.next_seq, at, type_, data)
+        self.hash = hashlib.sha256(self.hash.encode() + body).hexdigest()
+        self._lines.append(b'%b,"hash":"%b"}\n' % (body, self.hash.encode()))
+        self.next_seq += 1
+
+
 def render(drafts: Iterable[Draft], first_seq: int, previous_hash: str) -> tuple[bytes, int, str]:
     """Give ``drafts`` their places: the NDJSON lines, the last seq used, and the last hash.
 
     With no drafts: ``(b"", first_seq - 1, previous_hash)``.
     """
-    seq = first_seq - 1
-    lines = []
+    renderer = Renderer(first_seq, previous_hash)
     for draft in drafts:
-        seq += 1
-        body = b'{"seq":%d,"at":"%b","type":"%b","data":%b' % (
-            seq,
-            draft.at.encode(),
-            draft.type.encode(),
-            orjson.dumps(draft.data, option=orjson.OPT_NON_STR_KEYS),
-        )
-        previous_hash = hashlib.sha256(previous_hash.encode() + body).hexdigest()
-        lines.append(b'%b,"hash":"%b"}\n' % (body, previous_hash.encode()))
-    return b"".join(lines), seq, previous_hash
+        renderer.event(draft)
+    return renderer.take(), renderer.next_seq - 1, renderer.hash
 
 
 def parse(lines: bytes) -> Iterator[Event]:

@@ -72,8 +72,14 @@ class Run(SQLModel, table=True):
     env_version: int
     created_by: str = ""
     created_at: datetime = Field(default_factory=now, index=True)
+    launched_at: datetime | None = None
+    """Set before the container is started for the first time: the crew's code is never started twice."""
+    nonce: str | None = None
+    """Of the container's frames; an adopting worker needs it again."""
     started_at: datetime | None = None
     completed_at: datetime | None = None
+    duration_ms: int | None = None
+    """Of the crew's own work: phase 2 to its end."""
     cancel_requested_at: datetime | None = None
     cancel: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON))
     """``{requested_at, sigterm_at, sigkill_at, gone_at}``, RFC 3339; only of a run that ended canceled."""

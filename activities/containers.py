@@ -1,0 +1,350 @@
+"""Activities that deal with a run's container, on the host that has it.
+
+``run_container`` is the long one: it makes sure that the container is there, follows it to its end, and reports facts. A retry (the
+worker died, or was replaced) adopts the container by its name: it attaches again, asks the supervisor for what is not
+durable yet, and goes on. The crew's code is started once: ``launched_at`` is written before the container is.
+"""
+
+import contextvars
+import logging
+import secrets
+import threading
+import time
+from dataclasses import dataclass
+
+from sqlalchemy import Engine as Database
+from sqlmodel import Session
+from temporalio import activity
+from temporalio.exceptions import ApplicationError
+
+from activities.bridge import TemporalBridge
+from activities.collect import collect_artifacts
+from activities.follow import Follower
+from activities.log_writer import LogWriter, WorkflowGone
+from activities.run_records import RunRecords
+from activities.run_spec import RunSpec, load_run
+from activities.spares import Spares
+from activities.stops import Stops
+from crewship.clock import now
+from crewship.contracts import (
+    ContainerFacts,
+    EndFacts,
+    FinishInput,
+    FinishResult,
+    Head,
+    RunContainerInput,
+    StopInput,
+    StopResult,
+    container_name,
+    run_workflow_id,
+)
+from crewship.engine import ContainerMissing, ContainerState, Engine, ImageMissing
+from crewship.errors import Unavailable
+from crewship.events import GENESIS
+from crewship.models import Run
+from crewship.redaction import Redactor
+from crewship.sealing import Sealer
+from crewship.settings import Settings
+from crewship.storage import ObjectStore
+from crewship.tail import TailPublisher
+
+logger = logging.getLogger(__name__)
+
+HEARTBEAT_SECONDS = 1.0
+KILL_SECONDS = 10.0
+"""How long the engine may take to end a killed container; 0.1 s is usual."""
+
+
+def now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+@dataclass
+class _Ending:
+    """What the platform itself did to the container."""
+
+    timed_out: bool = False
+    log_limit: bool = False
+    sigterm_at_ms: int | None = None
+    sigkill_at_ms: int | None = None
+
+
+class ContainerActivities:
+    """Bound to one container host's engine."""
+
+    def __init__(
+        self,
+        *,
+        engine: Engine,
+        store: ObjectStore,
+        database: Database,
+        tail: TailPublisher,
+        bridge: TemporalBridge,
+        sealer: Sealer,
+        spares: Spares,
+        settings: Settings,
+    ) -> None:
+        self._engine, self._store, self._database, self._tail = engine, store, database, tail
+        self._bridge, self._sealer, self._spares, self._settings = bridge, sealer, spares, settings
+        self._stops = Stops()
+
+    @activity.defn(no_thread_cancel_exception=True)
+    def run_container(self, run: RunContainerInput) -> ContainerFacts:
+        """Run the crew in its container and follow it to the end; facts, never a verdict.
+
+        Correctness: may run any number of times. The first finds no container and makes one; every later one adopts what is
+        there: not started → starts it, running → follows it from the last durable frame, ended → reports it. A container
+        that was launched and is gone is reported as gone, never made again.
+        """
+        stop = self._stops.watch(run.run_id)
+        heartbeat = threading.Thread(
+            target=contextvars.copy_context().run, args=(_heartbeat, done := threading.Event())
+        )
+        heartbeat.start()
+        try:
+            return self._run(run, stop)
+        except Unavailable as error:
+            raise ApplicationError(error.detail, type="Unavailable") from error
+        except WorkflowGone:
+            self._engine.remove(container_name(run.run_id, run.attempt))
+            raise ApplicationError("the run's workflow has ended", type="WorkflowGone", non_retryable=True) from None
+        finally:
+            done.set()
+            heartbeat.join()
+            self._stops.forget(run.run_id)
+
+    @activity.defn
+    def stop_container(self, stop: StopInput) -> StopResult:
+        """SIGTERM, grace, SIGKILL, until the engine says that it ended.
+
+        Correctness: idempotent; a container that is not there or has ended is ``found=False`` and not touched.
+        """
+        self._stops.request(stop.run_id)
+        name = container_name(stop.run_id, stop.attempt)
+        try:
+            sigterm_at = sigkill_at = None
+            if not stop.force:
+                sigterm_at = now_ms()
+                if not self._engine.kill(name, "SIGTERM"):
+                    return StopResult(found=False)
+            if stop.force or not self._engine.wait(name, stop.grace_seconds):
+                sigkill_at = now_ms()
+                if not self._engine.kill(name, "SIGKILL"):
+                    return StopResult(found=sigterm_at is not None, sigterm_at_ms=sigterm_at)
+                self._engine.wait(name, KILL_SECONDS)
+            return StopResult(found=True, sigterm_at_ms=sigterm_at, sigkill_at_ms=sigkill_at)
+        except ContainerMissing:
+            return StopResult(found=False, sigterm_at_ms=sigterm_at)
+        except Unavailable as error:
+            raise ApplicationError(error.detail, type="Unavailable") from error
+
+    @activity.defn(no_thread_cancel_exception=True)
+    def finish_container(self, finish: FinishInput) -> FinishResult:
+        """Collect the artifacts, then remove the container and its volume.
+
+        Correctness: idempotent; objects and rows are written by name, the container is removed last, and when it is gone
+        already the rows tell what was collected.
+        """
+        done = threading.Event()
+        heartbeat = threading.Thread(target=contextvars.copy_context().run, args=(_heartbeat, done))
+        heartbeat.start()
+        name = container_name(finish.run_id, finish.attempt)
+        try:
+            exceeded = False
+            try:
+                self._engine.inspect(name)
+                exceeded = collect_artifacts(
+                    finish.run_id,
+                    name,
+                    engine=self._engine,
+                    store=self._store,
+                    database=self._database,
+                    limit_bytes=self._settings.artifacts_limit_bytes,
+                    announce=self._announcer(finish.run_id),
+                )
+            except ContainerMissing:
+                pass
+            self._engine.remove(name)
+            with Session(self._database) as session:
+                row = session.get(Run, finish.run_id)
+                count = row.artifact_count if row is not None else 0
+            return FinishResult(artifact_count=count, gone_at_ms=now_ms(), limit_exceeded=exceeded)
+        except Unavailable as error:
+            raise ApplicationError(error.detail, type="Unavailable") from error
+        finally:
+            done.set()
+            heartbeat.join()
+
+    # --- run_container's parts ----------------------------------------------------------------------------------------
+
+    def _run(self, run: RunContainerInput, stop: threading.Event) -> ContainerFacts:
+        workflow_id = run_workflow_id(run.run_id)
+        epoch = activity.info().attempt
+        try:
+            spec = load_run(self._database, run.run_id, self._sealer, self._settings)
+        except LookupError:
+            raise ApplicationError("the run is gone", type="RunGone", non_retryable=True) from None
+        if epoch == 1:
+            head = Head(next_seq=1, hash=GENESIS, epoch=0, acknowledged={})
+        else:
+            self._bridge.signal(workflow_id, "fence", epoch)
+            head = self._bridge.head(workflow_id)
+        limits = {"memory": spec.memory, "pids": spec.limits.pids}
+        name = container_name(run.run_id, run.attempt)
+        state = self._find(name) if epoch > 1 else None
+        if state is None:
+            if head.end is not None or spec.launched:
+                return self._gone(run, head, limits)
+            if stop.is_set() or head.cancel_requested:
+                return ContainerFacts(started=False, end=None, canceled_before_start=True, **limits)
+            try:
+                container = self._spares.take(spec.container(name)) or self._engine.create(spec.container(name))
+            except ImageMissing:
+                return ContainerFacts(started=False, end=None, image_missing=True, **limits)
+        else:
+            container = state.id
+        engine_started_at = self._engine.started_at() if state is not None and state.status == "exited" else None
+        if state is not None and state.status == "exited":
+            logger.warning("%s: found ended, with %s", name, "its end" if head.end else "no end frame")
+            facts = self._gone(run, head, limits)
+            return facts.model_copy(
+                update={
+                    "exit_code": state.exit_code,
+                    "oom_killed": state.oom_killed,
+                    "engine_restarted": head.end is None and (engine_started_at or "") > state.started_at,
+                }
+            )
+        return self._follow(run, spec, head, container, state, stop, epoch)
+
+    def _find(self, name: str) -> ContainerState | None:
+        try:
+            return self._engine.inspect(name)
+        except ContainerMissing:
+            return None
+
+    def _gone(self, run: RunContainerInput, head: Head, limits: dict[str, object]) -> ContainerFacts:
+        """Facts of a container that can tell nothing any more: what the log and the row have."""
+        with Session(self._database) as session:
+            row = session.get(Run, run.run_id)
+            started_at = row.started_at if row is not None else None
+        return ContainerFacts(
+            started=started_at is not None,
+            end=head.end,
+            started_at_ms=None if started_at is None else RunRecords.to_ms(started_at),
+            ended_at_ms=head.end.result_at_ms if head.end else None,
+            **limits,  # type: ignore[arg-type]
+        )
+
+    def _follow(
+        self,
+        run: RunContainerInput,
+        spec: RunSpec,
+        head: Head,
+        container: str,
+        state: ContainerState | None,
+        stop: threading.Event,
+        epoch: int,
+    ) -> ContainerFacts:
+        source = f"container/{run.attempt}"
+        records = RunRecords(self._database, run.run_id)
+        adopted = state is not None and state.status == "running"
+        nonce = records.nonce() if adopted else secrets.token_hex(16)
+        follower = Follower(
+            engine=self._engine,
+            container=container,
+            nonce=nonce,
+            deployment_id=spec.deployment_id,
+            redactor=Redactor(spec.env),
+            records=records,
+            acknowledged=head.acknowledged.get(source, 0),
+            log_limit_bytes=self._settings.log_limit_bytes,
+        )
+        writer = LogWriter(
+            self._bridge,
+            self._store,
+            self._tail,
+            workflow_id=run_workflow_id(run.run_id),
+            source=source,
+            epoch=epoch,
+            head=head,
+            on_durable=follower.acknowledge,
+        )
+        ending = _Ending()
+        try:
+            if not adopted:
+                launch = records.launch(nonce)
+                follower.attach()
+                launch.result()  # durable before the crew's code can run
+                if stop.is_set():
+                    self._engine.remove(container)
+                    return ContainerFacts(started=False, end=None, canceled_before_start=True)
+                self._engine.start(container)
+                follower.send(spec.boot(nonce, self._settings))
+                self._spares.replenish(spec.container(""))
+            deadline = time.monotonic() + run.timeout_seconds - (records.running_seconds() if adopted else 0)
+            watchdog = threading.Thread(
+                target=self._watch, args=(container, run, deadline, ending, follower), name="watchdog", daemon=True
+            )
+            watchdog.start()
+            follower.follow(writer)
+            follower.ended.set()
+            watchdog.join()
+            writer.close()
+            self._engine.wait(container, KILL_SECONDS)
+            after = self._find(container)
+        finally:
+            follower.ended.set()
+            follower.close()
+            writer.abandon()
+        end: EndFacts | None = follower.end
+        return ContainerFacts(
+            started=follower.started_at_ms is not None or records.was_started(),
+            end=end,
+            exit_code=after.exit_code if after else None,
+            oom_killed=after.oom_killed if after else False,
+            timed_out=ending.timed_out,
+            log_limit=follower.log_limit_reached,
+            engine_restarted=end is None and after is not None and self._engine.started_at() > after.started_at,
+            sigterm_at_ms=ending.sigterm_at_ms,
+            sigkill_at_ms=ending.sigkill_at_ms,
+            started_at_ms=follower.started_at_ms or records.started_at_ms(),
+            ended_at_ms=follower.ended_at_ms or now_ms(),
+            memory=spec.memory,
+            pids=spec.limits.pids,
+        )
+
+    def _watch(
+        self, container: str, run: RunContainerInput, deadline: float, ending: _Ending, follower: Follower
+    ) -> None:
+        """End the container at its deadline or log limit; SIGTERM first, SIGKILL after the grace."""
+        while not follower.ended.wait(max(0.0, min(1.0, deadline - time.monotonic()))):
+            timed_out = time.monotonic() >= deadline
+            if not timed_out and not follower.log_limit_reached:
+                continue
+            ending.timed_out = timed_out
+            ending.sigterm_at_ms = now_ms()
+            try:
+                self._engine.kill(container, "SIGTERM")
+                if not self._engine.wait(container, run.grace_seconds):
+                    ending.sigkill_at_ms = now_ms()
+                    self._engine.kill(container, "SIGKILL")
+            except (Unavailable, ContainerMissing) as error:
+                logger.warning("%s: could not be ended: %s", container, error)
+                deadline = time.monotonic() + 1
+                continue
+            return
+
+    def _announcer(self, run_id: str):  # type: ignore[no-untyped-def]
+        from activities.collect import Announcer
+
+        return Announcer(self._bridge, self._store, self._tail, run_id, epoch=1000 + activity.info().attempt)
+
+
+def _heartbeat(done: threading.Event) -> None:
+    """Heartbeats from the first line: without them a cancel is never delivered and a dead worker never noticed."""
+    activity.heartbeat()
+    while not done.wait(HEARTBEAT_SECONDS):
+        activity.heartbeat()
+
+
+__all__ = ["ContainerActivities", "now"]

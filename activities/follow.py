@@ -1,0 +1,149 @@
+"""Follows one container: reads its frames, acknowledges what is durable, attaches again when the stream breaks.
+
+The end of a stream is not the end of a run (the engine's daemon may have been restarted), so the engine is asked.
+"""
+
+import json
+import logging
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any
+
+from activities.ingest import Frame, FrameReader, end_facts, translate
+from activities.log_writer import LogWriter
+from activities.run_records import RunRecords
+from crewship.contracts import EndFacts
+from crewship.engine import Attachment, ContainerMissing, Engine
+from crewship.errors import Unavailable
+from crewship.redaction import Redactor
+
+logger = logging.getLogger(__name__)
+
+
+class Follower:
+    """One container's frames, from the last acknowledged one to its end.
+
+    Attributes:
+        end: The facts of the ``end`` frame, once it came.
+        ended: Set by the owner when nothing more is to be watched.
+    """
+
+    def __init__(
+        self,
+        *,
+        engine: Engine,
+        container: str,
+        nonce: str,
+        deployment_id: str,
+        redactor: Redactor,
+        records: RunRecords,
+        acknowledged: int,
+        log_limit_bytes: int,
+    ) -> None:
+        self._engine, self._container = engine, container
+        self._deployment_id, self._redactor, self._records = deployment_id, redactor, records
+        self._reader = FrameReader(nonce, acknowledged)
+        self._acknowledged = acknowledged
+        self._attachment: Attachment | None = None
+        self._log_limit_bytes, self._log_bytes = log_limit_bytes, 0
+        self._result: dict[str, Any] | None = None
+        self.end: EndFacts | None = None
+        self.started_at_ms: int | None = None
+        self.ended_at_ms: int | None = None
+        self.log_limit_reached = False
+        self.ended = threading.Event()
+
+    def attach(self) -> None:
+        self._reader.reset()
+        self._attachment = self._engine.attach(self._container)
+
+    def send(self, commands: bytes) -> None:
+        """Write to the supervisor; when nobody is there it is sent again after the next attachment, where it matters."""
+        try:
+            if self._attachment is not None:
+                self._attachment.write(commands)
+        except ConnectionError as error:
+            logger.info("%s: stdin: %s", self._container, error)
+
+    def acknowledge(self, n: int) -> None:
+        """Everything up to ``n`` is durable. Called by the log writer's thread."""
+        if n > self._acknowledged:
+            self._acknowledged = n
+            self.send(_command("ack", n))
+
+    def close(self) -> None:
+        if self._attachment is not None:
+            self._attachment.close()
+
+    def follow(self, writer: LogWriter) -> None:
+        """Until the container has ended, or is gone.
+
+        Raises:
+            WorkflowGone: nobody owns the log any more.
+            Unavailable: the engine stays away for too long; whoever tries again adopts.
+        """
+        while True:
+            if self._attachment is None:
+                self.attach()
+                self.send(_command("ack", self._acknowledged) + _command("replay", self._reader.last))
+            self._read(writer)
+            self.close()
+            self._attachment = None
+            try:
+                if self._wait(1.0):
+                    return
+            except ContainerMissing:
+                return
+
+    def _wait(self, seconds: float) -> bool:
+        """Whether the container ended; waits for an engine that is being restarted."""
+        give_up = time.monotonic() + 60
+        while True:
+            try:
+                return self._engine.wait(self._container, seconds)
+            except Unavailable:
+                if time.monotonic() > give_up:
+                    raise
+                time.sleep(0.5)
+
+    def _read(self, writer: LogWriter) -> None:
+        assert self._attachment is not None
+        while (piece := self._attachment.read()) is not None:
+            stream, data = piece
+            if stream == "stderr":  # the supervisor itself never writes there, unless it breaks
+                logger.error("%s: %s", self._container, data.decode("utf-8", "replace").rstrip())
+                continue
+            for raw in self._reader.feed(data):
+                self._take(translate(raw, self._deployment_id, self._redactor), writer)
+            if self._reader.replay_wanted:
+                self._reader.replay_wanted = False
+                self.send(_command("replay", self._reader.last))
+
+    def _take(self, frame: Frame, writer: LogWriter) -> None:
+        end, before = None, None
+        match frame.kind:
+            case "boot":
+                self._records.isolation({"source": "inside", **(frame.body.get("isolation") or {})})
+            case "started":
+                self.started_at_ms = frame.at_ms
+                before = _result_of(self._records.started(frame.at_ms))
+            case "log":
+                self._log_bytes += len(frame.body.get("text") or "")
+                self.log_limit_reached = self.log_limit_reached or self._log_bytes > self._log_limit_bytes
+            case "result":
+                self._result = frame.body
+                self._records.result(frame.body.get("output"), (frame.body.get("error") or {}).get("traceback"))
+            case "end":
+                self.ended_at_ms = frame.at_ms
+                end = self.end = end_facts(frame.body, self._result)
+        writer.write(frame.drafts, frame.n, urgent=frame.urgent, end=end, before=before)
+
+
+def _command(op: str, n: int) -> bytes:
+    return json.dumps({"op": op, "n": n}).encode() + b"\n"
+
+
+def _result_of(future: "Future[None]") -> Callable[[], None]:
+    return lambda: future.result()

@@ -1,0 +1,84 @@
+"""Containers created ahead: a spare is created, not started; it holds no process and no memory, and a run that takes it does
+not wait for ``create``. Single use: it is renamed to the run's container. Losing one costs nothing."""
+
+import logging
+import secrets
+import threading
+from collections import OrderedDict
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+from crewship.engine import LABEL_DEPLOYMENT, ContainerSpec, Engine
+
+logger = logging.getLogger(__name__)
+
+SPARE_PREFIX = "crewship-spare-"
+_MAX_DEPLOYMENTS = 16
+
+
+class Spares:
+    """Spare containers of one host, by deployment; the least recently used deployment's are given up first."""
+
+    def __init__(self, engine: Engine, per_deployment: int) -> None:
+        self._engine, self._per_deployment = engine, per_deployment
+        self._lock = threading.Lock()
+        self._spares: OrderedDict[str, list[tuple[ContainerSpec, str]]] = OrderedDict()
+        self._makers = ThreadPoolExecutor(1, thread_name_prefix="spares")
+        self._closed = False
+
+    def take(self, spec: ContainerSpec) -> str | None:
+        """A spare made for exactly what ``spec`` asks for, now under its name; or None."""
+        deployment_id = spec.labels[LABEL_DEPLOYMENT]
+        with self._lock:
+            spares = self._spares.get(deployment_id, [])
+            match = next((s for s in spares if replace(s[0], name="", kind="run") == replace(spec, name="")), None)
+            if match is None:
+                return None
+            spares.remove(match)
+        try:
+            self._engine.rename(match[1], spec.name)
+        except Exception as error:  # gone, or the name is taken: the run creates its own
+            logger.info("spare of %s could not be taken: %s", deployment_id, error)
+            return None
+        return match[1]
+
+    def replenish(self, spec: ContainerSpec) -> None:
+        """Make up for what was taken, in the background."""
+        if self._per_deployment > 0 and not self._closed:
+            self._makers.submit(self._make, spec)
+
+    def _make(self, spec: ContainerSpec) -> None:
+        deployment_id = spec.labels[LABEL_DEPLOYMENT]
+        try:
+            with self._lock:
+                if self._closed or len(self._spares.get(deployment_id, [])) >= self._per_deployment:
+                    return
+            name = f"{SPARE_PREFIX}{deployment_id.replace('_', '-')}-{secrets.token_hex(4)}"
+            spare = replace(spec, name=name, kind="spare")
+            container = self._engine.create(spare)
+            surplus: list[str] = []
+            with self._lock:
+                if self._closed:
+                    surplus.append(container)
+                else:
+                    self._spares.setdefault(deployment_id, []).append((spare, container))
+                    self._spares.move_to_end(deployment_id)
+                    while len(self._spares) > _MAX_DEPLOYMENTS:
+                        surplus += [s[1] for s in self._spares.popitem(last=False)[1]]
+            for old in surplus:
+                self._engine.remove(old)
+        except Exception as error:
+            logger.info("no spare for %s: %s", deployment_id, error)
+
+    def close(self) -> None:
+        """Remove all that were not taken."""
+        with self._lock:
+            self._closed = True
+            left = [container for spares in self._spares.values() for _, container in spares]
+            self._spares.clear()
+        self._makers.shutdown(wait=True)
+        for container in left:
+            try:
+                self._engine.remove(container)
+            except Exception as error:
+                logger.info("spare %s stays until the next sweep: %s", container, error)
