@@ -35,13 +35,15 @@ def rows_section(count: int, columns: Sequence[Column]) -> str:
     parts = [f"## Rows\n\n{count:,} rows, {len(columns)} columns."]
     if numeric:
         header = ("column", "values", "missing", "min", "median", "mean", "max", "total")
-        lines = [(c.name, c.values, c.missing, c.minimum, c.median, c.mean, c.maximum, c.total) for c in numeric]
-        parts += ["\n### Numbers\n", _table(lines, header)]
+        cells = [(c.name, c.values, c.missing, c.minimum, c.median, c.mean, c.maximum, c.total) for c in numeric]
+        parts += ["\n### Numbers\n", _table(cells, header)]
     if others:
-        header = ("column", "values", "missing", "different", "most common")
-        common = [", ".join(f"{value} ({times})" for value, times in c.most_common or []) for c in others]
-        lines = [(c.name, c.values, c.missing, c.distinct, text) for c, text in zip(others, common, strict=True)]
-        parts += ["\n### Text and others\n", _table(lines, header)]
+        common = [", ".join(f"{value} ({times})" for value, times in column.most_common or []) for column in others]
+        counted = [(c.name, c.values, c.missing, c.distinct, text) for c, text in zip(others, common, strict=True)]
+        parts += [
+            "\n### Text and others\n",
+            _table(counted, ("column", "values", "missing", "different", "most common")),
+        ]
     return "\n".join(parts) + "\n"
 
 
