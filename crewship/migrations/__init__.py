@@ -1,0 +1,1 @@
+"""The schema's history, applied by ``crewship.db.migrate``; a test holds it equal to ``crewship.models``."""
