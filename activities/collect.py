@@ -10,13 +10,14 @@ import mimetypes
 from collections.abc import Callable, Iterator
 
 from sqlalchemy import Engine as Database
-from sqlmodel import Session, delete, func, select
+from sqlmodel import delete, func, select
 
 from activities.bridge import TemporalBridge
 from activities.log_writer import LogWriter
 from crewship.archive import read_segment
 from crewship.clock import now, rfc3339
 from crewship.contracts import EventsQuery, run_workflow_id
+from crewship.db import session as transaction
 from crewship.engine import Engine
 from crewship.events import Draft, parse
 from crewship.models import Artifact, Run
@@ -30,7 +31,13 @@ logger = logging.getLogger(__name__)
 ARTIFACTS_DIR = "/app/artifacts"
 _MAX_FILES = 10_000
 
-_TYPES = {".md": "text/markdown", ".ndjson": "application/x-ndjson", ".jsonl": "application/x-ndjson", ".parquet": "application/vnd.apache.parquet"}  # fmt: skip
+_TYPES = {
+    ".md": "text/markdown",
+    ".ndjson": "application/x-ndjson",
+    ".jsonl": "application/x-ndjson",
+    ".parquet": "application/vnd.apache.parquet",
+}
+"""Endings that the standard library's table lacks on some systems."""
 
 
 def content_type(name: str) -> str:
@@ -74,7 +81,7 @@ def collect_artifacts(
                 key=key,
             )
         )
-    with Session(database, expire_on_commit=False) as session:
+    with transaction(database) as session:
         session.exec(delete(Artifact).where(Artifact.run_id == run_id))  # type: ignore[arg-type]
         session.add_all(collected)
         session.flush()
@@ -84,7 +91,6 @@ def collect_artifacts(
                 select(func.count()).select_from(Artifact).where(Artifact.run_id == run_id)
             ).one()
             session.add(run)
-        session.commit()
     announce(collected)
     return exceeded
 

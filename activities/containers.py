@@ -1,7 +1,7 @@
 """Activities that deal with a run's container, on the host that has it.
 
-``run_container`` is the long one: it makes sure that the container is there, follows it to its end, and reports facts. A retry (the
-worker died, or was replaced) adopts the container by its name: it attaches again, asks the supervisor for what is not
+``run_container`` is the long one: it makes sure that the container is there, follows it to its end, and reports facts. A
+retry (the worker died, or was replaced) adopts the container by its name: it attaches again, asks the supervisor for what is not
 durable yet, and goes on. The crew's code is started once: ``launched_at`` is written before the container is.
 """
 
@@ -11,21 +11,20 @@ import secrets
 import threading
 import time
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import Engine as Database
-from sqlmodel import Session
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
 from activities.bridge import TemporalBridge
-from activities.collect import collect_artifacts
+from activities.collect import Announcer, collect_artifacts
 from activities.follow import Follower
 from activities.log_writer import LogWriter, WorkflowGone
 from activities.run_records import RunRecords
 from activities.run_spec import RunSpec, load_run
 from activities.spares import Spares
 from activities.stops import Stops
-from crewship.clock import now
 from crewship.contracts import (
     ContainerFacts,
     EndFacts,
@@ -38,6 +37,7 @@ from crewship.contracts import (
     container_name,
     run_workflow_id,
 )
+from crewship.db import session as transaction
 from crewship.engine import ContainerMissing, ContainerState, Engine, ImageMissing
 from crewship.errors import Unavailable
 from crewship.events import GENESIS
@@ -160,12 +160,14 @@ class ContainerActivities:
                     store=self._store,
                     database=self._database,
                     limit_bytes=self._settings.artifacts_limit_bytes,
-                    announce=self._announcer(finish.run_id),
+                    announce=Announcer(
+                        self._bridge, self._store, self._tail, finish.run_id, epoch=1000 + activity.info().attempt
+                    ),
                 )
             except ContainerMissing:
                 pass
             self._engine.remove(name)
-            with Session(self._database) as session:
+            with transaction(self._database) as session:
                 row = session.get(Run, finish.run_id)
                 count = row.artifact_count if row is not None else 0
             return FinishResult(artifact_count=count, gone_at_ms=now_ms(), limit_exceeded=exceeded)
@@ -189,7 +191,7 @@ class ContainerActivities:
         else:
             self._bridge.signal(workflow_id, "fence", epoch)
             head = self._bridge.head(workflow_id)
-        limits = {"memory": spec.memory, "pids": spec.limits.pids}
+        limits: dict[str, Any] = {"memory": spec.memory, "pids": spec.limits.pids}
         name = container_name(run.run_id, run.attempt)
         state = self._find(name) if epoch > 1 else None
         if state is None:
@@ -222,9 +224,9 @@ class ContainerActivities:
         except ContainerMissing:
             return None
 
-    def _gone(self, run: RunContainerInput, head: Head, limits: dict[str, object]) -> ContainerFacts:
+    def _gone(self, run: RunContainerInput, head: Head, limits: dict[str, Any]) -> ContainerFacts:
         """Facts of a container that can tell nothing any more: what the log and the row have."""
-        with Session(self._database) as session:
+        with transaction(self._database) as session:
             row = session.get(Run, run.run_id)
             started_at = row.started_at if row is not None else None
         return ContainerFacts(
@@ -232,7 +234,7 @@ class ContainerActivities:
             end=head.end,
             started_at_ms=None if started_at is None else RunRecords.to_ms(started_at),
             ended_at_ms=head.end.result_at_ms if head.end else None,
-            **limits,  # type: ignore[arg-type]
+            **limits,
         )
 
     def _follow(
@@ -334,17 +336,9 @@ class ContainerActivities:
                 continue
             return
 
-    def _announcer(self, run_id: str):  # type: ignore[no-untyped-def]
-        from activities.collect import Announcer
-
-        return Announcer(self._bridge, self._store, self._tail, run_id, epoch=1000 + activity.info().attempt)
-
 
 def _heartbeat(done: threading.Event) -> None:
     """Heartbeats from the first line: without them a cancel is never delivered and a dead worker never noticed."""
     activity.heartbeat()
     while not done.wait(HEARTBEAT_SECONDS):
         activity.heartbeat()
-
-
-__all__ = ["ContainerActivities", "now"]

@@ -1,9 +1,10 @@
 """Writes a log: batches drafts, gives them their seq and hash, signals the workflow, then hints the tail.
 
 One sender thread a log, so batches are in order and one at a time is under way; what comes meanwhile is the next batch. An
-urgent draft is sent at once. A log line is sent at once when nothing was sent lately, otherwise it lingers until the last batch
-is some time ago, and longer as the log's budget of signals is used: a workflow takes 10,000 signals in all, and a run with a million lines is meant to need under 2,000. Batches over 16 KiB, or beyond the budget
-of bytes in line, go to the object store as zstd segments and the signal carries the pointer.
+urgent draft is sent at once. A log line is sent at once when nothing was sent lately; otherwise it lingers until the last
+batch is some time ago, and longer as the log's budget of signals is used: a workflow takes 10,000 signals in all, and a run
+with a million lines is meant to need under 2,000. Batches over 16 KiB, or beyond the budget of bytes in line, go to the
+object store as zstd segments and the signal carries the pointer.
 
 Backpressure: ``write`` waits while more than 4 MiB are pending, so a slow store or engine slows the container. Nothing is
 dropped: a signal that fails is repeated until it is through, and only a workflow that is gone ends the writer.

@@ -5,9 +5,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import Engine as Database
-from sqlmodel import Session
+from sqlalchemy import update
+from sqlmodel import col
 
 from crewship.clock import from_ms, now
+from crewship.db import session as transaction
 from crewship.models import Run
 
 _WRITERS = ThreadPoolExecutor(4, thread_name_prefix="records")
@@ -59,17 +61,12 @@ class RunRecords:
         return round(moment.timestamp() * 1000)
 
     def _row(self) -> Run | None:
-        with Session(self._database) as session:
+        with transaction(self._database) as session:
             return session.get(Run, self._run_id)
 
     def _update(self, **values: Any) -> None:
-        with Session(self._database) as session:
-            row = session.get(Run, self._run_id)
-            if row is None:
-                return
-            for name, value in values.items():
-                if name == "status" and row.status != "pending":
-                    continue
-                setattr(row, name, value)
-            session.add(row)
-            session.commit()
+        change = update(Run).where(col(Run.id) == self._run_id)
+        if "status" in values:
+            change = change.where(col(Run.status) == "pending")
+        with transaction(self._database) as session:
+            session.exec(change.values(**values))

@@ -9,6 +9,7 @@ from sqlmodel import Session
 
 from crewship.config import DeploymentConfig, memory_bytes
 from crewship.db import env_values
+from crewship.db import session as transaction
 from crewship.engine import LABEL_DEPLOYMENT, ContainerSpec, Limits
 from crewship.models import Deployment, Run
 from crewship.sealing import Sealer
@@ -82,7 +83,7 @@ def load_run(database: Database, run_id: str, sealer: Sealer, settings: Settings
     Raises:
         LookupError: the run, or its deployment, is gone.
     """
-    with Session(database) as session:
+    with transaction(database) as session:
         run = session.get(Run, run_id)
         deployment = session.get(Deployment, run.deployment_id) if run is not None else None
         if run is None or deployment is None:

@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Engine as Database
-from sqlmodel import Session, col, select
+from sqlmodel import col, select
 from temporalio import activity
 
 from activities.archiving import archive_log
@@ -12,6 +12,7 @@ from activities.bridge import TemporalBridge
 from crewship import temporal
 from crewship.clock import now
 from crewship.contracts import CloseRunInput, DeployInput, RunInput, run_workflow_id
+from crewship.db import session as transaction
 from crewship.models import Deployment, Run
 from crewship.settings import Settings
 from crewship.storage import ObjectStore
@@ -38,7 +39,7 @@ class RunActivities:
         """
         workflow_id = run_workflow_id(close.run_id)
         last_seq = archive_log(workflow_id, bridge=self._bridge, store=self._store)
-        with Session(self._database) as session:
+        with transaction(self._database) as session:
             run = session.get(Run, close.run_id)
             if run is not None and run.last_seq is None:
                 run.status = close.status
@@ -54,7 +55,6 @@ class RunActivities:
                 if close.usage:
                     run.usage = dict(close.usage)
                 session.add(run)
-                session.commit()
         self._tail.publish(workflow_id, b'{"closed":true}')
 
     @activity.defn
@@ -65,7 +65,7 @@ class RunActivities:
         """
         before = now() - _ORPHAN_AGE
         started = 0
-        with Session(self._database) as session:
+        with transaction(self._database) as session:
             runs = session.exec(
                 select(Run, Deployment)
                 .join(Deployment, col(Deployment.id) == col(Run.deployment_id))

@@ -1,0 +1,171 @@
+"""The worker: binds adapters to activities and serves three task queues until it is told to stop.
+
+* ``crewship``: workflows, and activities that touch records only;
+* ``crewship-host-<host>``: what must happen on this container host and is short: builds, stop, finish, sweep;
+* ``crewship-runs-<host>``: ``run_container`` alone. Its slots are the host's capacity; what is too much waits in Temporal,
+  where priority and fairness can order it.
+
+On SIGTERM it takes no new work and lets go of the containers it follows: they go on, and the next worker adopts them.
+"""
+
+import asyncio
+import contextlib
+import logging
+import signal
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+
+from temporalio.client import Client
+from temporalio.worker import Worker
+
+from activities.bridge import TemporalBridge
+from activities.containers import ContainerActivities
+from activities.deployments import DeploymentActivities
+from activities.maintenance import MaintenanceActivities
+from activities.projects import ProjectActivities
+from activities.runs import RunActivities
+from activities.spares import Spares
+from crewship import contracts, temporal
+from crewship.db import migrate, open_database
+from crewship.docker_engine import DockerEngine
+from crewship.errors import CrewshipError, Unavailable
+from crewship.sealing import Sealer, load_or_create_key
+from crewship.settings import Settings
+from crewship.stores import open_store
+from crewship.tails import open_publisher
+from worker.sandbox import sandbox_runner
+from worker.schedule import ensure_maintenance
+from workflows.deploy import DeployWorkflow
+from workflows.maintenance import MaintenanceWorkflow
+from workflows.project import DeleteProjectWorkflow
+from workflows.rollback import RollbackWorkflow
+from workflows.run import RunWorkflow
+
+logger = logging.getLogger(__name__)
+
+_GRACEFUL = timedelta(seconds=5)
+_CONTROL_SLOTS = 32
+"""Builds wait for the engine most of their time; stops must never wait for a slot."""
+
+
+async def connect(settings: Settings, patience_seconds: float = 60) -> Client:
+    """Connect to Temporal, waiting for one that is being started."""
+    loop = asyncio.get_running_loop()
+    give_up = loop.time() + patience_seconds
+    while True:
+        try:
+            return await temporal.connect(settings, lazy=False)
+        except Unavailable:
+            if loop.time() > give_up:
+                raise
+            await asyncio.sleep(0.2)
+
+
+@contextlib.asynccontextmanager
+async def workers(settings: Settings, client: Client) -> AsyncIterator[list[Worker]]:
+    """The three workers, bound to this host's engine; adapters are closed at the end."""
+    database = open_database(settings.database)
+    migrate(database)
+    store = open_store(settings.objects)
+    tail = open_publisher(settings.tail_url)
+    engine = DockerEngine(settings.instance)
+    bridge = TemporalBridge(client, asyncio.get_running_loop())
+    sealer = Sealer(load_or_create_key(settings.secret_key_path))
+    spares = Spares(engine, settings.spare_containers)
+    containers = ContainerActivities(
+        engine=engine,
+        store=store,
+        database=database,
+        tail=tail,
+        bridge=bridge,
+        sealer=sealer,
+        spares=spares,
+        settings=settings,
+    )
+    runs = RunActivities(store=store, database=database, tail=tail, bridge=bridge, settings=settings)
+    deployments = DeploymentActivities(
+        engine=engine,
+        store=store,
+        database=database,
+        tail=tail,
+        bridge=bridge,
+        sealer=sealer,
+        spares=spares,
+        settings=settings,
+    )
+    maintenance = MaintenanceActivities(engine=engine, database=database)
+    projects = ProjectActivities(store=store, database=database, bridge=bridge, engine=engine)
+    with contextlib.suppress(CrewshipError):
+        await asyncio.to_thread(maintenance.remove_spares)
+    executors = [ThreadPoolExecutor(count) for count in (16, _CONTROL_SLOTS, settings.run_capacity)]
+    try:
+        yield [
+            Worker(
+                client,
+                task_queue=contracts.WORKFLOW_QUEUE,
+                workflows=[RunWorkflow, DeployWorkflow, RollbackWorkflow, MaintenanceWorkflow, DeleteProjectWorkflow],
+                activities=[
+                    runs.close_run,
+                    runs.reconcile,
+                    deployments.close_deployment,
+                    projects.stop_work,
+                    projects.hosts,
+                    projects.remove_records,
+                ],
+                activity_executor=executors[0],
+                max_concurrent_activities=16,
+                workflow_runner=sandbox_runner(),
+                graceful_shutdown_timeout=_GRACEFUL,
+            ),
+            Worker(
+                client,
+                task_queue=contracts.host_queue(settings.host),
+                activities=[
+                    containers.stop_container,
+                    containers.finish_container,
+                    deployments.build_image,
+                    deployments.smoke_boot,
+                    deployments.mark_ready,
+                    deployments.switch_current,
+                    maintenance.sweep_containers,
+                    projects.remove_images,
+                ],
+                activity_executor=executors[1],
+                max_concurrent_activities=_CONTROL_SLOTS,
+                graceful_shutdown_timeout=_GRACEFUL,
+                max_heartbeat_throttle_interval=timedelta(seconds=1),
+            ),
+            Worker(
+                client,
+                task_queue=contracts.runs_queue(settings.host),
+                activities=[containers.run_container],
+                activity_executor=executors[2],
+                max_concurrent_activities=settings.run_capacity,
+                graceful_shutdown_timeout=_GRACEFUL,
+                max_heartbeat_throttle_interval=timedelta(seconds=1),
+            ),
+        ]
+    finally:
+        containers.let_go()
+        await asyncio.to_thread(spares.close)
+        for executor in executors:
+            executor.shutdown(wait=False, cancel_futures=True)
+        tail.close()
+
+
+async def run(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    client = await connect(settings)
+    async with workers(settings, client) as all_workers, contextlib.AsyncExitStack() as stack:
+        for worker in all_workers:
+            await stack.enter_async_context(worker)
+        await ensure_maintenance(client, settings.host)
+        logger.info("worker ready: host %s, capacity %d", settings.host, settings.run_capacity)
+        await stop.wait()
+        logger.info("worker stops")
+    await asyncio.sleep(0.05)  # the SDK's native threads let go of Python
