@@ -1,0 +1,467 @@
+"""``crewship.toml``: what a project asks for, checked before anything is built.
+
+The CLI reads it before it packs and the API reads it again from the upload, by the same code, so both say the same. A mistake
+is an ``InvalidConfig`` that names the table, the key and, where it can be found (``crewship.toml_text``), the line.
+
+A file has one ``[deployment]`` or several ``[deployments.<name>]``; ``[build]``, ``[run]`` and ``[network]`` hold for all of
+them, and a named deployment may have its own (``[deployments.<name>.run]``), which goes over the shared one key by key.
+"""
+
+import difflib
+import keyword
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic_core import PydanticCustomError
+
+from crewship.errors import InvalidConfig
+from crewship.toml_text import at, decoded, kind, parsed
+
+FILE_NAME: Final = "crewship.toml"
+
+_MEMORY = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([kmgt]?)(?:i?b)?", re.IGNORECASE)
+_MEMORY_FACTOR = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
+_MIN_MEMORY_BYTES = 32 << 20  # the runner and a bare interpreter take 20 MiB
+
+_MEMORY_HINT = 'Write it as a string with a unit: memory = "512m" or "2g".'
+_ENTRYPOINT_HINT = 'Write it as "module.path:attribute", for example "src.my_crew.crew:MyCrew".'
+
+
+class _Table(BaseModel):
+    """A table of the file.
+
+    Unknown keys are found before (:func:`_refuse_unknown`), so that stored configs may be newer than their reader.
+    """
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="ignore")
+
+
+class BuildConfig(_Table):
+    """``[build]``."""
+
+    exclude: list[str] = Field(default_factory=list)
+    """Files that are not uploaded, in gitignore syntax."""
+    smoke: bool = True
+    """Whether the entrypoint is imported once before a deployment is ready."""
+    apt: list[str] = Field(default_factory=list)
+    """System packages to install into the image."""
+
+    @field_validator("apt")
+    @classmethod
+    def _package_names(cls, value: list[str]) -> list[str]:
+        for name in value:
+            # Nothing but a name: it becomes an argument of a command that runs as root in the build.
+            if not re.fullmatch(r"[a-z0-9][a-z0-9+.-]+", name):
+                raise _mistake(
+                    f"{name!r} is not the name of a Debian package", 'Name packages only, for example apt = ["libpq5"].'
+                )
+        return value
+
+
+class RunConfig(_Table):
+    """``[run]``; None is the platform's default."""
+
+    timeout_seconds: int | None = Field(default=None, ge=1)
+    memory: str | None = None
+    """As in the file; :func:`memory_bytes` reads it."""
+    cpus: float | None = Field(default=None, gt=0, le=1024)
+    pids: int | None = Field(default=None, ge=16)
+    warm: int | None = Field(default=None, ge=0, le=64)
+    """Containers to keep with the crew imported."""
+    artifacts: list[str] = Field(default_factory=list)
+    """Globs of files outside ``/app/artifacts`` that are collected too, relative to the project's root."""
+
+    @field_validator("memory", mode="before")
+    @classmethod
+    def _memory_size(cls, value: object) -> object:
+        if value is None:
+            return None
+        if not isinstance(value, str):
+            raise _mistake(f"{value!r} is not a size", _MEMORY_HINT)
+        memory_bytes(value)
+        return value
+
+    @field_validator("artifacts")
+    @classmethod
+    def _globs(cls, value: list[str]) -> list[str]:
+        for glob in value:
+            if not glob or glob.startswith(("/", "~")) or ".." in glob.split("/") or not glob.isprintable():
+                hint = 'Globs are relative to the project\'s root, for example artifacts = ["report.md", "out/**"].'
+                raise _mistake(f"{glob!r} is not a glob inside the project", hint)
+        return value
+
+
+class NetworkConfig(_Table):
+    """``[network]``: everything but the platform's own network (``open``), some hosts (``allow``) or nothing (``none``)."""
+
+    mode: Literal["open", "allow", "none"] = "open"
+    """Left out: ``allow`` when there is a list, ``open`` otherwise."""
+    allow: list[str] = Field(default_factory=list)
+    """Host names, ``*.example.com`` for all below one, each with an optional ``:port``."""
+
+    @field_validator("allow")
+    @classmethod
+    def _hosts(cls, value: list[str]) -> list[str]:
+        label = r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)"
+        for host in value:
+            if not re.fullmatch(rf"(\*\.)?{label}(\.{label})*(:[1-9][0-9]{{0,4}})?", host):
+                hint = (
+                    'Name hosts without scheme and path, for example allow = ["api.openai.com", "*.example.com:8443"].'
+                )
+                raise _mistake(f"{host!r} is not a host", hint)
+        return value
+
+    @model_validator(mode="before")
+    @classmethod
+    def _mode_by_list(cls, value: Any) -> Any:
+        if isinstance(value, dict) and value.get("mode") is None and value.get("allow"):
+            return value | {"mode": "allow"}
+        return value
+
+    @model_validator(mode="after")
+    def _list_by_mode(self) -> Self:
+        if self.mode != "allow" and self.allow:
+            raise _mistake(
+                f'mode = "{self.mode}" does not go with a list of hosts', 'Leave mode out, or write mode = "allow".'
+            )
+        if self.mode == "allow" and not self.allow:
+            raise _mistake('mode = "allow" needs the hosts', 'Add allow = ["api.openai.com"], or write mode = "none".')
+        return self
+
+
+class DeploymentConfig(_Table):
+    """One deployment's part of the file. As JSON it is ``deployment.config``."""
+
+    name: str | None = None
+    """Project that the file itself names: by ``[deployments.<name>]`` or ``[project] name``."""
+    framework: Literal["crewai", "langgraph", "python"]
+    entrypoint: str
+    """``module.path:attribute``."""
+    python: str | None = None
+    """``3.11``; None: by the project's other files, else the platform's default."""
+    profile: str | None = None
+    build: BuildConfig = Field(default_factory=BuildConfig)
+    run: RunConfig = Field(default_factory=RunConfig)
+    network: NetworkConfig = Field(default_factory=NetworkConfig)
+
+    @field_validator("entrypoint")
+    @classmethod
+    def _entrypoint_form(cls, value: str) -> str:
+        module, colon, attribute = value.partition(":")
+        names = [*module.split("."), *attribute.split(".")]
+        if not colon or not all(name.isidentifier() and not keyword.iskeyword(name) for name in names):
+            raise _mistake(f"{value!r} is not an entrypoint", _entrypoint_hint(value))
+        return value
+
+    @field_validator("python", mode="before")
+    @classmethod
+    def _python_version(cls, value: object) -> object:
+        if value is None or (isinstance(value, str) and re.fullmatch(r"3\.[0-9]{1,2}", value)):
+            return value
+        raise _mistake(
+            f"{value!r} is not a Python version", 'Write major and minor version as a string: python = "3.11".'
+        )
+
+    @field_validator("profile")
+    @classmethod
+    def _profile_name(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,62}", value):
+            raise _mistake(f"{value!r} is not a profile's name", 'For example profile = "slim".')
+        return value
+
+    @property
+    def module(self) -> str:
+        """The entrypoint's module."""
+        return self.entrypoint.partition(":")[0]
+
+
+def load(text: str | bytes, name: str | None = None) -> DeploymentConfig:
+    """The configuration of one deployment.
+
+    Args:
+        text: The file's content.
+        name: Which ``[deployments.<name>]``; may be left out when there is only one, or a ``[deployment]``.
+
+    Raises:
+        InvalidConfig: anything is wrong with the file, or there is no such deployment.
+    """
+    text = decoded(text, FILE_NAME)
+    document = parsed(text, FILE_NAME)
+    _check_layout(document, text)
+    shared = {key: document[key] for key in ("build", "run", "network") if key in document}
+    if "deployment" in document:
+        if name is not None:
+            raise InvalidConfig(
+                f"{FILE_NAME} has one [deployment], and none that is called {name!r}.",
+                hint="Leave the name out, or rename the table to [deployments.<name>].",
+            )
+        path: tuple[str, ...] = ("deployment",)
+        chosen = None
+    else:
+        chosen = _choose(document["deployments"], name)
+        path = ("deployments", chosen)
+    table = document["deployment"] if chosen is None else document["deployments"][chosen]
+    project = document.get("project", {}).get("name") if chosen is None else chosen
+    for required, hint in (
+        ("framework", 'For example framework = "crewai"; `crewship init` finds it.'),
+        ("entrypoint", _ENTRYPOINT_HINT),
+    ):
+        if required not in table:
+            raise InvalidConfig(f"{FILE_NAME}: [{'.'.join(path)}] has no {required}.", hint=hint)
+    tables = {key: shared.get(key, {}) | table.get(key, {}) for key in ("build", "run", "network")}
+    try:
+        return DeploymentConfig(**table | tables | {"name": None if project is None else normalized_name(project)})
+    except ValidationError as error:
+        raise _translated(error, text, path, document) from None
+
+
+def deployment_names(text: str | bytes) -> list[str]:
+    """Names of the ``[deployments.<name>]`` tables, as they are written, in the file's order; none with ``[deployment]``.
+
+    Raises:
+        InvalidConfig: the file is no TOML, or has both kinds of table, or none.
+    """
+    text = decoded(text, FILE_NAME)
+    document = parsed(text, FILE_NAME)
+    _check_layout(document, text)
+    return list(document.get("deployments", {}))
+
+
+def memory_bytes(size: str) -> int:
+    """Bytes of ``"512m"``, ``"1g"``, ``"1.5GiB"``; units are powers of 1024, as container engines read them.
+
+    Raises:
+        ValueError: it is no size, or less than 32 MiB.
+    """
+    match = _MEMORY.fullmatch(size.strip())
+    if match is None:
+        raise _mistake(f"{size!r} is not a size", _MEMORY_HINT)
+    size_bytes = int(float(match[1]) * _MEMORY_FACTOR[match[2].lower()])
+    if size_bytes < _MIN_MEMORY_BYTES:
+        raise _mistake(f"{size!r} is less than 32 MiB", _MEMORY_HINT)
+    return size_bytes
+
+
+def normalized_name(raw: str) -> str:
+    """``raw`` as a project's name: lower case, everything but letters and digits as single hyphens (``My_Crew`` → ``my-crew``).
+
+    Raises:
+        InvalidConfig: nothing is left, or it is longer than 63 characters.
+    """
+    name = re.sub(r"[^a-z0-9]+", "-", raw.lower()).strip("-") if isinstance(raw, str) else ""
+    hint = f'Set it in {FILE_NAME}: [project] name = "my-crew".'
+    if not name:
+        raise InvalidConfig(f"{raw!r} cannot be a project's name: it needs letters or digits (a-z, 0-9, -).", hint=hint)
+    if len(name) > 63:
+        raise InvalidConfig(f"{raw!r} cannot be a project's name: it is longer than 63 characters.", hint=hint)
+    return name
+
+
+def project_name(folder: Path, name: str | None = None) -> str:
+    """The project that ``folder`` is deployed as.
+
+    That is ``[deployments.<name>]`` (``name``, or the only one), else ``[project] name`` in crewship.toml, else the name in
+    pyproject.toml, else the folder's. A folder without crewship.toml has a name too, so that ``env set`` works before ``init``.
+
+    Raises:
+        InvalidConfig: crewship.toml cannot be read, has several named deployments and none is meant, or the name cannot be
+            a project's.
+    """
+    for file, find in (
+        (FILE_NAME, lambda document: _named_by_config(document, name)),
+        ("pyproject.toml", _named_by_pyproject),
+    ):
+        try:
+            text = decoded((folder / file).read_bytes(), file)
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+            continue
+        except OSError as error:
+            raise InvalidConfig(f"{file} cannot be read: {error.strerror}.") from error
+        document = parsed(text, file)
+        if file == FILE_NAME:
+            _check_layout(document, text)
+        found = find(document)
+        if found is not None:
+            return normalized_name(found)
+    return normalized_name(folder.resolve().name)
+
+
+def _named_by_config(document: dict[str, Any], name: str | None) -> str | None:
+    if "deployments" in document:
+        return _choose(document["deployments"], name)
+    found = document.get("project", {}).get("name")
+    return found if isinstance(found, str) else None
+
+
+def _named_by_pyproject(document: dict[str, Any]) -> str | None:
+    tool = document.get("tool")
+    for table in (document.get("project"), tool.get("poetry") if isinstance(tool, dict) else None):
+        if isinstance(table, dict) and isinstance(table.get("name"), str):
+            return str(table["name"])
+    return None
+
+
+# --- what may stand where ---------------------------------------------------------------------------------------------
+
+_OPTIONS: dict[str, type[_Table]] = {"build": BuildConfig, "run": RunConfig, "network": NetworkConfig}
+_KEYS: dict[str, list[str]] = {
+    "deployment": ["framework", "entrypoint", "python", "profile"],
+    "project": ["name"],
+    **{table: list(model.model_fields) for table, model in _OPTIONS.items()},
+}
+_TABLES = ["deployment", "deployments", "project", *_OPTIONS]
+
+
+def _check_layout(document: dict[str, Any], text: str) -> None:
+    """Refuse what has no place in the file; afterwards all tables are there that must be, and are tables."""
+    _refuse_unknown(document, _TABLES, (), text)
+    for key in _TABLES:
+        _require_table(document, (key,), text)
+    if "deployment" in document and "deployments" in document:
+        raise InvalidConfig(
+            f"{FILE_NAME} has both [deployment] and [deployments.<name>].",
+            hint="Keep [deployment] for one deployment, or give each a name: [deployments.<name>].",
+        )
+    if not document.get("deployment") and not document.get("deployments"):
+        raise InvalidConfig(
+            f"{FILE_NAME} has no [deployment].",
+            hint="Add [deployment] with framework and entrypoint; `crewship init` writes one.",
+        )
+    if "name" in document.get("project", {}) and not isinstance(document["project"]["name"], str):
+        raise InvalidConfig(
+            at(FILE_NAME, text, ("project", "name"), "a project's name is a string"),
+            hint='For example name = "my-crew".',
+        )
+    for key in ("deployment", "project", *_OPTIONS):
+        _refuse_unknown(document.get(key, {}), _KEYS[key], (key,), text)
+    taken: dict[str, str] = {}
+    for name in document.get("deployments", {}):
+        path = ("deployments", name)
+        _require_table(document, path, text)
+        table = document["deployments"][name]
+        _refuse_unknown(table, [*_KEYS["deployment"], *_OPTIONS], path, text)
+        for key in _OPTIONS:
+            _require_table(document, (*path, key), text)
+            _refuse_unknown(table.get(key, {}), _KEYS[key], (*path, key), text)
+        first = taken.setdefault(normalized_name(name), name)
+        if first != name:
+            raise InvalidConfig(
+                f"{FILE_NAME}: deployments {first!r} and {name!r} would be the same project.",
+                hint="Rename one of them.",
+            )
+
+
+def _choose(deployments: Mapping[str, Any], name: str | None) -> str:
+    names = list(deployments)
+    listed = ", ".join(names)
+    if name is None:
+        if len(names) == 1:
+            return names[0]
+        raise InvalidConfig(
+            f"{FILE_NAME} has several deployments: {listed}.", hint=f"Pick one by its name, for example -n {names[0]}."
+        )
+    for candidate in names:
+        if name == candidate or name == normalized_name(candidate):
+            return candidate
+    nearest = _nearest(name, names)
+    raise InvalidConfig(
+        f"{FILE_NAME} has no deployment {name!r}; it has {listed}.",
+        hint=f"Did you mean {nearest}?" if nearest else "Pick one of these by its name.",
+    )
+
+
+def _require_table(document: dict[str, Any], path: tuple[str, ...], text: str) -> None:
+    value: Any = document
+    for key in path:
+        if key not in value:
+            return
+        value = value[key]
+    if not isinstance(value, dict):
+        raise InvalidConfig(
+            at(FILE_NAME, text, path, f"{path[-1]} is a table, not {kind(value)}"),
+            hint=f"Write it as [{'.'.join(path)}].",
+        )
+
+
+def _refuse_unknown(table: dict[str, Any], known: list[str], path: tuple[str, ...], text: str) -> None:
+    for key in table:
+        if key in known:
+            continue
+        what = "table" if not path and isinstance(table[key], dict) else "key"
+        nearest = _nearest(key, known)
+        home = next((name for name, keys in _KEYS.items() if key in keys), None)
+        if home is not None and nearest is None:
+            hint = f"{key} belongs in [{home}]."
+        elif nearest is not None:
+            hint = f"Did you mean {nearest}?"
+        else:
+            hint = f"Known here: {', '.join(known)}."
+        raise InvalidConfig(at(FILE_NAME, text, (*path, key), f"unknown {what} {key!r}"), hint=hint)
+
+
+def _nearest(word: str, known: list[str]) -> str | None:
+    return next(iter(difflib.get_close_matches(word.lower(), known, 1, 0.6)), None)
+
+
+# --- what is wrong ----------------------------------------------------------------------------------------------------
+
+
+def _translated(error: ValidationError, text: str, path: tuple[str, ...], document: dict[str, Any]) -> InvalidConfig:
+    """pydantic's first finding in the file's words."""
+    first = error.errors(include_url=False)[0]
+    location = tuple(str(part) for part in first["loc"] if isinstance(part, str))
+    if location and location[0] in _OPTIONS:
+        own: Any = document
+        for key in (*path, *location):
+            own = own.get(key) if isinstance(own, dict) else None
+        # A named deployment's own table, when the value is from there; the shared one otherwise.
+        location = location if own is None or len(path) == 1 else (*path, *location)
+    else:
+        location = (*path, *location)
+    context = first.get("ctx", {})
+    if first["type"] == "crewship":
+        return InvalidConfig(at(FILE_NAME, text, location, context["mistake"]), hint=context["hint"])
+    value = first["input"]
+    match first["type"]:
+        case "literal_error":
+            nearest = _nearest(str(value), re.findall(r"'([^']+)'", context["expected"]))
+            hint = f'Did you mean "{nearest}"?' if nearest else None
+            return InvalidConfig(
+                at(FILE_NAME, text, location, f"{value!r} is not one of {context['expected']}"), hint=hint
+            )
+        case "string_type" | "int_type" | "float_type" | "bool_type" | "list_type":
+            wanted = {
+                "string_type": "a string",
+                "int_type": "a whole number",
+                "float_type": "a number",
+                "bool_type": "true or false",
+                "list_type": "a list of strings",
+            }[first["type"]]
+            return InvalidConfig(
+                at(FILE_NAME, text, location, f"{location[-1]} is {wanted}, not {kind(value)}"), hint=None
+            )
+        case _:
+            return InvalidConfig(
+                at(FILE_NAME, text, location, f"{value!r} will not do: {first['msg'][:1].lower()}{first['msg'][1:]}"),
+                hint=None,
+            )
+
+
+def _mistake(mistake: str, hint: str) -> PydanticCustomError:
+    """A finding of a validator (a ValueError), with what the user can do."""
+    return PydanticCustomError("crewship", "{mistake}", {"mistake": mistake, "hint": hint})
+
+
+def _entrypoint_hint(value: str) -> str:
+    """Propose what was probably meant: a path, or a dotted name without its colon."""
+    module, colon, attribute = value.partition(":")
+    if module.endswith(".py") or "/" in module:
+        guess = f"{module.removesuffix('.py').strip('./').replace('/', '.')}:{attribute or 'kickoff'}"
+    elif not colon and "." in module:
+        guess = ":".join(module.rsplit(".", 1))
+    else:
+        return _ENTRYPOINT_HINT
+    return f'Write it as "module.path:attribute", perhaps "{guess}".'

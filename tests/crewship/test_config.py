@@ -1,0 +1,336 @@
+"""crewship.toml: what is accepted, and what each mistake is told."""
+
+import contextlib
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from crewship.config import DeploymentConfig, deployment_names, load, memory_bytes, normalized_name, project_name
+from crewship.errors import InvalidConfig
+
+MINIMAL = '[deployment]\nframework = "python"\nentrypoint = "crew:kickoff"\n'
+MONOREPO = """
+[build]
+exclude = ["tests", "notebooks"]
+[run]
+memory = "1g"
+pids = 100
+
+[deployments.web-scraper]
+framework = "crewai"
+entrypoint = "leads.web_scraper.crew:WebScraperCrew"
+profile = "browser"
+python = "3.11"
+[deployments.web-scraper.run]
+memory = "2g"
+
+[deployments.reddit_miner]
+framework = "langgraph"
+entrypoint = "leads.reddit.graph:graph"
+"""
+
+
+def test_the_concepts_page_example_is_read() -> None:
+    config = load(
+        """
+[deployment]
+framework = "crewai"                       # crewai | langgraph | python; found by `crewship init`
+entrypoint = "src.my_crew.crew:MyCrew"     # module.path:attribute
+python = "3.11"                            # optional
+profile = "slim"                           # optional
+[build]
+exclude = ["tests"]                        # gitignore syntax
+"""
+    )
+    assert config.framework == "crewai"
+    assert config.entrypoint == "src.my_crew.crew:MyCrew"
+    assert config.module == "src.my_crew.crew"
+    assert (config.python, config.profile, config.name) == ("3.11", "slim", None)
+    assert config.build.exclude == ["tests"]
+    assert config.build.smoke is True
+    assert config.run.timeout_seconds is None
+    assert config.network.mode == "open"
+
+
+def test_every_key_is_read() -> None:
+    config = load(
+        MINIMAL
+        + """
+[project]
+name = "My_Crew"
+[build]
+exclude = ["*.csv"]
+smoke = false
+apt = ["libpq5", "g++"]
+[run]
+timeout_seconds = 60
+memory = "512m"
+cpus = 2
+pids = 64
+warm = 1
+artifacts = ["report.md", "out/**"]
+[network]
+allow = ["api.openai.com", "*.example.com:8443"]
+"""
+    )
+    assert config.name == "my-crew"
+    assert config.build.model_dump() == {"exclude": ["*.csv"], "smoke": False, "apt": ["libpq5", "g++"]}
+    assert config.run.model_dump() == {
+        "timeout_seconds": 60,
+        "memory": "512m",
+        "cpus": 2.0,
+        "pids": 64,
+        "warm": 1,
+        "artifacts": ["report.md", "out/**"],
+    }
+    assert config.network.model_dump() == {"mode": "allow", "allow": ["api.openai.com", "*.example.com:8443"]}
+    assert DeploymentConfig.model_validate(config.model_dump(mode="json")) == config
+
+
+def test_a_stored_config_may_be_newer_than_its_reader() -> None:
+    stored = load(MINIMAL).model_dump(mode="json") | {"later": 1}
+    stored["run"]["later"] = True
+    assert DeploymentConfig.model_validate(stored).entrypoint == "crew:kickoff"
+
+
+def test_named_deployments_share_tables_and_override_them_key_by_key() -> None:
+    assert deployment_names(MONOREPO) == ["web-scraper", "reddit_miner"]
+    scraper = load(MONOREPO, "web-scraper")
+    assert (scraper.name, scraper.run.memory, scraper.run.pids) == ("web-scraper", "2g", 100)
+    assert scraper.build.exclude == ["tests", "notebooks"]
+    miner = load(MONOREPO, "reddit-miner")
+    assert (miner.name, miner.run.memory, miner.framework) == ("reddit-miner", "1g", "langgraph")
+    assert load(MONOREPO, "reddit_miner") == miner
+
+
+def test_one_named_deployment_alone_is_taken() -> None:
+    assert load('[deployments.only]\nframework = "python"\nentrypoint = "a:b"').name == "only"
+
+
+def test_bytes_with_a_byte_order_mark_and_crlf_are_read() -> None:
+    assert load(b"\xef\xbb\xbf" + MINIMAL.replace("\n", "\r\n").encode()).framework == "python"
+    assert load("\ufeff" + MINIMAL).framework == "python"
+
+
+MISTAKES = {
+    "empty": ("", "has no [deployment]", "crewship init"),
+    "both": (
+        MINIMAL + '[deployments.x]\nframework = "python"',
+        "both [deployment] and [deployments.<name>]",
+        "Keep [deployment]",
+    ),
+    "several": (MONOREPO, "several deployments: web-scraper, reddit_miner", "-n web-scraper"),
+    "no framework": ('[deployment]\nentrypoint = "a:b"', "[deployment] has no framework", "crewship init"),
+    "no entrypoint": ('[deployment]\nframework = "python"', "[deployment] has no entrypoint", "module.path:attribute"),
+    "unknown key": (MINIMAL + 'framwork = "x"', "line 4, [deployment] framwork: unknown key 'framwork'", "framework"),
+    "unknown table": ("[deploymnt]\n" + MINIMAL, "line 1, deploymnt: unknown table 'deploymnt'", "deployment"),
+    "unknown option": (
+        MINIMAL + "[run]\n\ntimeout = 5",
+        "line 6, [run] timeout: unknown key 'timeout'",
+        "timeout_seconds",
+    ),
+    "another table's": (
+        MINIMAL + 'memory = "1g"',
+        "line 4, [deployment] memory: unknown key",
+        "memory belongs in [run]",
+    ),
+    "in a named one": ("[deployments.x]\nfoo = 1", "line 2, [deployments.x] foo: unknown key", "Known here"),
+    "no such framework": (
+        MINIMAL.replace("python", "crew-ai"),
+        "line 2, [deployment] framework: 'crew-ai' is not",
+        "crewai",
+    ),
+    "number as string": (MINIMAL + '[run]\ntimeout_seconds = "60"', "line 5, [run] timeout_seconds", None),
+    "string as number": (MINIMAL.replace('"crew:kickoff"', "5"), "entrypoint is a string, not a number", None),
+    "string as list": (MINIMAL + '[build]\nexclude = "tests"', "exclude is a list of strings, not a string", None),
+    "table as string": (
+        MINIMAL.replace("[deployment]", 'run = "x"\n[deployment]'),
+        "run is a table, not a string",
+        "[run]",
+    ),
+    "a float version": (MINIMAL + "python = 3.11", "3.11 is not a Python version", 'python = "3.11"'),
+    "a patch version": (MINIMAL + 'python = "3.11.7"', "'3.11.7' is not a Python version", 'python = "3.11"'),
+    "no colon": (
+        MINIMAL.replace("crew:kickoff", "pkg.crew.MyCrew"),
+        "'pkg.crew.MyCrew' is not an entrypoint",
+        "pkg.crew:MyCrew",
+    ),
+    "a path": (
+        MINIMAL.replace("crew:kickoff", "src/crew.py:run"),
+        "'src/crew.py:run' is not an entrypoint",
+        "src.crew:run",
+    ),
+    "empty attribute": (
+        MINIMAL.replace("crew:kickoff", "crew:"),
+        "'crew:' is not an entrypoint",
+        "module.path:attribute",
+    ),
+    "a keyword": (MINIMAL.replace("crew:kickoff", "crew.class:x"), "is not an entrypoint", "module.path:attribute"),
+    "memory": (MINIMAL + '[run]\nmemory = "lots"', "line 5, [run] memory: 'lots' is not a size", '"512m"'),
+    "memory number": (MINIMAL + "[run]\nmemory = 512", "512 is not a size", '"512m"'),
+    "memory too small": (MINIMAL + '[run]\nmemory = "1k"', "'1k' is less than 32 MiB", '"512m"'),
+    "zero": (MINIMAL + "[run]\ntimeout_seconds = 0", "line 5, [run] timeout_seconds: 0 will not do", None),
+    "glob": (MINIMAL + '[run]\nartifacts = ["../x"]', "'../x' is not a glob inside the project", "relative"),
+    "apt option": (MINIMAL + '[build]\napt = ["-o=x"]', "'-o=x' is not the name of a Debian package", "libpq5"),
+    "host": (MINIMAL + '[network]\nallow = ["https://x.y/"]', "'https://x.y/' is not a host", "without scheme"),
+    "mode": (MINIMAL + '[network]\nmode = "none"\nallow = ["x.y"]', "does not go with a list", "Leave mode out"),
+    "allow nothing": (MINIMAL + '[network]\nmode = "allow"', "needs the hosts", "none"),
+    "project name": (
+        MINIMAL + "[project]\nname = 5",
+        "line 5, [project] name: a project's name is a string",
+        "my-crew",
+    ),
+    "project name empty": (MINIMAL + '[project]\nname = "--"', "cannot be a project's name", "[project] name"),
+    "project name long": (MINIMAL + f'[project]\nname = "{"x" * 64}"', "longer than 63", "[project] name"),
+    "same project": ("[deployments.a_b]\n[deployments.a-b]", "'a_b' and 'a-b' would be the same project", "Rename"),
+    "bare word": ("[deployment]\nframework = crewai\n", "line 2, column 13: not TOML", 'framework = "crewai"'),
+    "unclosed": ("[deployment\n", "line 1", None),
+    "cut off": ('a = """', "line 1: not TOML", None),
+    "twice": (MINIMAL + "[deployment]\n", "line 4", None),
+    "deep": ("a = " + "[" * 100_000, "not TOML|nested too deeply", None),
+    "a long number": ("a = " + "1" * 5000, "not TOML", None),
+    "own table": ("[deployments.x]\nrun = 1\n", "line 2, [deployments.x] run: run is a table", "[deployments.x.run]"),
+    "own option": (
+        MONOREPO.replace('"2g"', "2").partition("[deployments.reddit")[0],
+        "line 14, [deployments.web-scraper.run] memory",
+        "512m",
+    ),
+    "shared option": (MONOREPO.replace("100", '"100"').partition("[deployments.reddit")[0], "line 6, [run] pids", None),
+}
+
+
+@pytest.mark.parametrize("case", MISTAKES)
+def test_a_mistake_is_named_with_its_place_and_a_hint(case: str) -> None:
+    text, detail, hint = MISTAKES[case]
+    with pytest.raises(InvalidConfig) as caught:
+        load(text)
+    assert any(part in caught.value.detail for part in detail.split("|")), caught.value.detail
+    assert "crewship.toml" in caught.value.detail or "project" in caught.value.detail
+    if hint is not None:
+        assert hint in (caught.value.hint or ""), caught.value.hint
+
+
+def test_a_name_that_is_not_there_lists_those_that_are() -> None:
+    with pytest.raises(InvalidConfig) as caught:
+        load(MONOREPO, "web-scrapper")
+    assert "it has web-scraper, reddit_miner" in caught.value.detail
+    assert caught.value.hint == "Did you mean web-scraper?"
+    with pytest.raises(InvalidConfig, match="none that is called 'x'"):
+        load(MINIMAL, "x")
+
+
+def test_bytes_that_are_not_utf8_are_named_by_line() -> None:
+    with pytest.raises(InvalidConfig, match=r"crewship\.toml, line 2: not UTF-8"):
+        load(b"[deployment]\nframework = '\xff'")
+
+
+@given(st.text())
+def test_any_text_is_a_config_or_a_clear_error(text: str) -> None:
+    with pytest.raises(InvalidConfig) as caught:
+        load(text)
+    assert caught.value.detail.endswith(".")
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers(-5, 5) | st.sampled_from(["", "x", "1g", "a:b"]),
+        lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from("xy"), inner, max_size=2),
+    ),
+    st.sampled_from(["framework", "entrypoint", "python", "profile", "run", "build", "network"]),
+)
+def test_any_value_of_a_known_key_is_accepted_or_a_clear_error(value: object, key: str) -> None:
+    def toml(value: object) -> str:
+        match value:
+            case None:
+                return "2026-01-31"
+            case bool():
+                return str(value).lower()
+            case int():
+                return str(value)
+            case str():
+                return f'"{value}"'
+            case list():
+                return f"[{', '.join(map(toml, value))}]"
+            case dict():
+                return f"{{{', '.join(f'{key} = {toml(item)}' for key, item in value.items())}}}"
+        raise AssertionError
+
+    lines = {"framework": '"python"', "entrypoint": '"a:b"', key: toml(value)}
+    text = "[deployments.x]\n" + "".join(f"{name} = {item}\n" for name, item in lines.items())
+    # Nothing else may come out than this one error.
+    with contextlib.suppress(InvalidConfig):
+        assert load(text).name == "x"
+
+
+@pytest.mark.parametrize(
+    ("size", "size_bytes"),
+    [
+        ("512m", 512 << 20),
+        ("1g", 1 << 30),
+        ("1.5GiB", 3 << 29),
+        ("64 MB", 64 << 20),
+        ("33554432", 32 << 20),
+        ("65536K", 64 << 20),
+    ],
+)
+def test_memory_sizes(size: str, size_bytes: int) -> None:
+    assert memory_bytes(size) == size_bytes
+
+
+@pytest.mark.parametrize("size", ["", "m", "-1g", "1x", "1e9", "31m", "0g", "٣g"])
+def test_what_is_no_memory_size(size: str) -> None:
+    with pytest.raises(ValueError, match=r"is not a size|is less than"):
+        memory_bytes(size)
+
+
+@pytest.mark.parametrize(
+    ("raw", "name"),
+    [
+        ("research-crew", "research-crew"),
+        ("My_Crew", "my-crew"),
+        ("  a..b  ", "a-b"),
+        ("Zoë 2", "zo-2"),
+        ("x" * 63, "x" * 63),
+    ],
+)
+def test_names_are_normalized(raw: str, name: str) -> None:
+    assert normalized_name(raw) == name
+
+
+class TestProjectName:
+    def test_the_order_of_the_files(self, tmp_path: Path) -> None:
+        folder = tmp_path / "Lead Miner"
+        folder.mkdir()
+        assert project_name(folder) == "lead-miner"
+        (folder / "pyproject.toml").write_text('[tool.poetry]\nname = "poetic"\n')
+        assert project_name(folder) == "poetic"
+        (folder / "pyproject.toml").write_text('[project]\nname = "lead_miner2"\n[tool.poetry]\nname = "poetic"\n')
+        assert project_name(folder) == "lead-miner2"
+        (folder / "crewship.toml").write_text(MINIMAL)
+        assert project_name(folder) == "lead-miner2"
+        (folder / "crewship.toml").write_text(MINIMAL + '[project]\nname = "leads"')
+        assert project_name(folder) == "leads"
+
+    def test_of_named_deployments(self, tmp_path: Path) -> None:
+        (tmp_path / "crewship.toml").write_text(MONOREPO)
+        assert project_name(tmp_path, "reddit_miner") == "reddit-miner"
+        with pytest.raises(InvalidConfig, match="several deployments"):
+            project_name(tmp_path)
+
+    def test_a_folder_without_a_usable_name(self, tmp_path: Path) -> None:
+        folder = tmp_path / "プロジェクト"
+        folder.mkdir()
+        with pytest.raises(InvalidConfig) as caught:
+            project_name(folder)
+        assert "[project] name" in (caught.value.hint or "")
+
+    def test_a_broken_pyproject_is_named(self, tmp_path: Path) -> None:
+        (tmp_path / "pyproject.toml").write_text("[project")
+        with pytest.raises(InvalidConfig, match=r"pyproject\.toml, line 1"):
+            project_name(tmp_path)
+
+    def test_pyproject_with_odd_values(self, tmp_path: Path) -> None:
+        (tmp_path / "pyproject.toml").write_text('project = 1\ntool = "x"\n')
+        assert project_name(tmp_path) == normalized_name(tmp_path.name)
