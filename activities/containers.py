@@ -5,7 +5,6 @@ retry (the worker died, or was replaced) adopts the container by its name: it at
 durable yet, and goes on. The crew's code is started once: ``launched_at`` is written before the container is.
 """
 
-import contextvars
 import logging
 import secrets
 import threading
@@ -19,8 +18,9 @@ from temporalio.exceptions import ApplicationError
 
 from activities.bridge import TemporalBridge
 from activities.collect import Announcer, collect_artifacts
-from activities.follow import Follower
+from activities.follow import Follower, LetGo
 from activities.log_writer import LogWriter, WorkflowGone
+from activities.pulse import Pulse
 from activities.run_records import RunRecords
 from activities.run_spec import RunSpec, load_run
 from activities.spares import Spares
@@ -50,7 +50,6 @@ from crewship.tail import TailPublisher
 
 logger = logging.getLogger(__name__)
 
-HEARTBEAT_SECONDS = 1.0
 KILL_SECONDS = 10.0
 """How long the engine may take to end a killed container; 0.1 s is usual."""
 
@@ -97,20 +96,23 @@ class ContainerActivities:
         that was launched and is gone is reported as gone, never made again.
         """
         stop = self._stops.watch(run.run_id)
-        heartbeat = threading.Thread(
-            target=contextvars.copy_context().run, args=(_heartbeat, done := threading.Event())
-        )
-        heartbeat.start()
+        followers: list[Follower] = []
+
+        def let_go() -> None:
+            for follower in followers:
+                follower.let_go()
+
         try:
-            return self._run(run, stop)
+            with Pulse(on_worker_shutdown=let_go):
+                return self._run(run, stop, followers)
+        except LetGo:
+            raise ApplicationError("the worker stops; the container goes on", type="WorkerStopping") from None
         except Unavailable as error:
             raise ApplicationError(error.detail, type="Unavailable") from error
         except WorkflowGone:
             self._engine.remove(container_name(run.run_id, run.attempt))
             raise ApplicationError("the run's workflow has ended", type="WorkflowGone", non_retryable=True) from None
         finally:
-            done.set()
-            heartbeat.join()
             self._stops.forget(run.run_id)
 
     @activity.defn
@@ -145,41 +147,37 @@ class ContainerActivities:
         Correctness: idempotent; objects and rows are written by name, the container is removed last, and when it is gone
         already the rows tell what was collected.
         """
-        done = threading.Event()
-        heartbeat = threading.Thread(target=contextvars.copy_context().run, args=(_heartbeat, done))
-        heartbeat.start()
         name = container_name(finish.run_id, finish.attempt)
         try:
-            exceeded = False
-            try:
-                self._engine.inspect(name)
-                exceeded = collect_artifacts(
-                    finish.run_id,
-                    name,
-                    engine=self._engine,
-                    store=self._store,
-                    database=self._database,
-                    limit_bytes=self._settings.artifacts_limit_bytes,
-                    announce=Announcer(
-                        self._bridge, self._store, self._tail, finish.run_id, epoch=1000 + activity.info().attempt
-                    ),
-                )
-            except ContainerMissing:
-                pass
-            self._engine.remove(name)
-            with transaction(self._database) as session:
-                row = session.get(Run, finish.run_id)
-                count = row.artifact_count if row is not None else 0
-            return FinishResult(artifact_count=count, gone_at_ms=now_ms(), limit_exceeded=exceeded)
+            with Pulse():
+                return self._finish(finish.run_id, name)
         except Unavailable as error:
             raise ApplicationError(error.detail, type="Unavailable") from error
-        finally:
-            done.set()
-            heartbeat.join()
+
+    def _finish(self, run_id: str, name: str) -> FinishResult:
+        exceeded = False
+        try:
+            self._engine.inspect(name)
+            exceeded = collect_artifacts(
+                run_id,
+                name,
+                engine=self._engine,
+                store=self._store,
+                database=self._database,
+                limit_bytes=self._settings.artifacts_limit_bytes,
+                announce=Announcer(self._bridge, self._store, self._tail, run_id, epoch=1000 + activity.info().attempt),
+            )
+        except ContainerMissing:
+            pass
+        self._engine.remove(name)
+        with transaction(self._database) as session:
+            row = session.get(Run, run_id)
+            count = row.artifact_count if row is not None else 0
+        return FinishResult(artifact_count=count, gone_at_ms=now_ms(), limit_exceeded=exceeded)
 
     # --- run_container's parts ----------------------------------------------------------------------------------------
 
-    def _run(self, run: RunContainerInput, stop: threading.Event) -> ContainerFacts:
+    def _run(self, run: RunContainerInput, stop: threading.Event, followers: list[Follower]) -> ContainerFacts:
         workflow_id = run_workflow_id(run.run_id)
         epoch = activity.info().attempt
         try:
@@ -216,7 +214,7 @@ class ContainerActivities:
                     "engine_restarted": head.end is None and (engine_started_at or "") > state.started_at,
                 }
             )
-        return self._follow(run, spec, head, container, state, stop, epoch)
+        return self._follow(run, spec, head, container, state, stop, epoch, followers)
 
     def _find(self, name: str) -> ContainerState | None:
         try:
@@ -246,6 +244,7 @@ class ContainerActivities:
         state: ContainerState | None,
         stop: threading.Event,
         epoch: int,
+        followers: list[Follower],
     ) -> ContainerFacts:
         source = f"container/{run.attempt}"
         records = RunRecords(self._database, run.run_id)
@@ -272,13 +271,18 @@ class ContainerActivities:
             on_durable=follower.acknowledge,
         )
         ending = _Ending()
+        followers.append(follower)
         try:
-            if not adopted:
+            if adopted:
+                # The last worker may have died before, or while, it sent these; the supervisor takes them once.
+                follower.attach()
+                follower.send(b"\n" + spec.boot(nonce, self._settings))
+                follower.resume()
+            else:
                 launch = records.launch(nonce)
                 follower.attach()
                 launch.result()  # durable before the crew's code can run
-                if stop.is_set():
-                    self._engine.remove(container)
+                if stop.is_set() or head.cancel_requested:
                     return ContainerFacts(started=False, end=None, canceled_before_start=True)
                 self._engine.start(container)
                 follower.send(spec.boot(nonce, self._settings))
@@ -335,10 +339,3 @@ class ContainerActivities:
                 deadline = time.monotonic() + 1
                 continue
             return
-
-
-def _heartbeat(done: threading.Event) -> None:
-    """Heartbeats from the first line: without them a cancel is never delivered and a dead worker never noticed."""
-    activity.heartbeat()
-    while not done.wait(HEARTBEAT_SECONDS):
-        activity.heartbeat()

@@ -22,6 +22,10 @@ from crewship.redaction import Redactor
 logger = logging.getLogger(__name__)
 
 
+class LetGo(Exception):
+    """The worker stops: the container goes on and is adopted by the next one."""
+
+
 class Follower:
     """One container's frames, from the last acknowledged one to its end.
 
@@ -53,6 +57,7 @@ class Follower:
         self.started_at_ms: int | None = None
         self.ended_at_ms: int | None = None
         self.log_limit_reached = False
+        self._let_go = False
         self.ended = threading.Event()
 
     def attach(self) -> None:
@@ -77,18 +82,30 @@ class Follower:
         if self._attachment is not None:
             self._attachment.close()
 
+    def resume(self) -> None:
+        """After an attachment to a running container: say what is durable, and ask for what came after it."""
+        self.send(_command("ack", self._acknowledged) + _command("replay", self._reader.last))
+
+    def let_go(self) -> None:
+        """Make ``follow`` raise ``LetGo``. Called by another thread."""
+        self._let_go = True
+        self.close()
+
     def follow(self, writer: LogWriter) -> None:
         """Until the container has ended, or is gone.
 
         Raises:
+            LetGo: ``let_go`` was called.
             WorkflowGone: nobody owns the log any more.
             Unavailable: the engine stays away for too long; whoever tries again adopts.
         """
         while True:
             if self._attachment is None:
                 self.attach()
-                self.send(_command("ack", self._acknowledged) + _command("replay", self._reader.last))
+                self.resume()
             self._read(writer)
+            if self._let_go:
+                raise LetGo
             self.close()
             self._attachment = None
             try:

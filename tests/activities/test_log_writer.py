@@ -1,0 +1,174 @@
+"""The log writer against a log in memory that refuses, repeats and goes away as Temporal does."""
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from activities.log_writer import INLINE_BYTES, LogLines, LogWriter, WorkflowGone
+from crewship import archive
+from crewship.contracts import Batch, EndFacts, EventsQuery
+from crewship.errors import NotFound, Unavailable
+from crewship.events import Draft, parse, verify
+from crewship.folder_storage import FolderStore
+from crewship.log import EventLog
+from crewship.storage import ObjectStore
+
+AT = "2026-01-31T09:05:00.123Z"
+
+
+class Bridge:
+    """The workflow's side: an EventLog behind signals that may fail."""
+
+    def __init__(self) -> None:
+        self.log = EventLog()
+        self.failures: list[Exception] = []
+        self.batches: list[Batch] = []
+        self.hold = threading.Event()
+        self.hold.set()
+
+    def signal(self, workflow_id: str, name: str, argument: Any) -> None:
+        self.hold.wait()
+        if self.failures:
+            raise self.failures.pop(0)
+        self.batches.append(argument)
+        self.log.append(argument)
+
+
+class Tail:
+    def __init__(self) -> None:
+        self.messages: list[bytes] = []
+
+    def publish(self, topic: str, message: bytes) -> None:
+        self.messages.append(message)
+
+    def close(self) -> None: ...
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> FolderStore:
+    return FolderStore(tmp_path)
+
+
+@pytest.fixture
+def bridge() -> Bridge:
+    return Bridge()
+
+
+def writer(bridge: Bridge, store: ObjectStore, durable: list[int] | None = None, tail: Tail | None = None) -> LogWriter:
+    return LogWriter(
+        bridge,  # type: ignore[arg-type]
+        store,
+        tail or Tail(),
+        workflow_id="run-run_1",
+        source="container/1",
+        epoch=1,
+        head=bridge.log.head(),
+        on_durable=durable.append if durable is not None else None,
+    )
+
+
+def content(log: EventLog, store: ObjectStore) -> bytes:
+    return b"".join(
+        archive.read_segment(store, entry.segment) if entry.segment else (entry.lines or "").encode()
+        for entry in log.read(EventsQuery(max_bytes=10**9)).entries
+    )
+
+
+def test_events_are_in_order_and_chained(bridge: Bridge, store: FolderStore) -> None:
+    durable: list[int] = []
+    log = writer(bridge, store, durable)
+    for n in range(1, 51):
+        log.write([LogLines(AT, [f"line {n}", "and one"], "info", "stdout")], n)
+    log.write([Draft(AT, "run.started", {})], 51, urgent=True)
+    log.close()
+    lines = content(bridge.log, store)
+    assert [e.seq for e in parse(lines)] == list(range(1, 102))
+    assert verify(lines.splitlines())[0] == 101
+    assert durable[-1] == 51
+    assert bridge.log.acknowledged == {"container/1": 51}
+
+
+def test_what_comes_while_a_signal_is_under_way_becomes_one_batch(bridge: Bridge, store: FolderStore) -> None:
+    bridge.hold.clear()
+    log = writer(bridge, store)
+    for n in range(1, 101):
+        log.write([Draft(AT, "custom", {"value": n})], n, urgent=True)
+    bridge.hold.set()
+    log.close()
+    assert len(bridge.batches) <= 3
+    assert bridge.log.next_seq == 101
+
+
+def test_a_large_batch_is_a_segment_and_the_signal_a_pointer(bridge: Bridge, store: FolderStore) -> None:
+    log = writer(bridge, store)
+    log.write([LogLines(AT, ["x" * 100] * 1000, "info", "stdout")], 1)
+    log.close()
+    assert bridge.batches[0].lines is None
+    assert bridge.batches[0].segment is not None
+    assert len(content(bridge.log, store)) > INLINE_BYTES
+    assert verify(content(bridge.log, store).splitlines())[0] == 1000
+
+
+def test_a_signal_that_fails_is_repeated_until_it_is_through(bridge: Bridge, store: FolderStore) -> None:
+    bridge.failures = [Unavailable("down"), Unavailable("down")]
+    log = writer(bridge, store)
+    log.write([Draft(AT, "custom", {"value": 1})], 1, urgent=True)
+    log.close()
+    assert bridge.log.next_seq == 2
+
+
+def test_a_workflow_that_is_gone_ends_the_writer(bridge: Bridge, store: FolderStore) -> None:
+    bridge.failures = [NotFound("gone")]
+    log = writer(bridge, store)
+    log.write([Draft(AT, "custom", {"value": 1})], 1, urgent=True)
+    with pytest.raises(WorkflowGone):
+        log.close()
+
+
+def test_a_full_writer_makes_its_source_wait(bridge: Bridge, store: FolderStore) -> None:
+    bridge.hold.clear()
+    log = writer(bridge, store)
+    written: list[int] = []
+
+    def flood() -> None:
+        for n in range(1, 21):
+            log.write([LogLines(AT, ["y" * 1_000_000], "info", "stdout")], n)
+            written.append(n)
+
+    thread = threading.Thread(target=flood)
+    thread.start()
+    thread.join(0.5)
+    assert thread.is_alive()
+    assert len(written) < 10
+    bridge.hold.set()
+    thread.join()
+    log.close()
+    assert bridge.log.next_seq == 21
+
+
+def test_a_batch_without_events_still_acknowledges(bridge: Bridge, store: FolderStore) -> None:
+    durable: list[int] = []
+    tail = Tail()
+    log = writer(bridge, store, durable, tail)
+    log.write([], 7, urgent=True, end=EndFacts(exit_code=0, ok=True))
+    log.close()
+    assert durable == [7]
+    assert bridge.log.end == EndFacts(exit_code=0, ok=True)
+    assert bridge.log.next_seq == 1
+    assert tail.messages == []
+
+
+def test_a_successor_that_replays_gives_the_same_bytes(bridge: Bridge, store: FolderStore) -> None:
+    """Rendering is a function of the frames: what two writers write of the same frames is the same."""
+    first = writer(bridge, store)
+    first.write([LogLines(AT, ["a", "b"], "info", "stdout")], 1)
+    first.close()
+    again = Bridge()
+    second = writer(again, store)
+    second.write([LogLines(AT, ["a"], "info", "stdout")], 1)
+    second.flush()
+    second.write([LogLines(AT, ["b"], "info", "stdout")], 2)
+    second.close()
+    assert content(bridge.log, store) == content(again.log, store)
