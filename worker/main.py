@@ -147,7 +147,6 @@ async def workers(settings: Settings, client: Client) -> AsyncIterator[list[Work
             ),
         ]
     finally:
-        containers.let_go()
         await asyncio.to_thread(spares.close)
         for executor in executors:
             executor.shutdown(wait=False, cancel_futures=True)

@@ -46,6 +46,9 @@ T = TypeVar("T")
 RETRY = RetryPolicy(initial_interval=timedelta(milliseconds=200), maximum_interval=timedelta(seconds=10))
 """The platform's own steps are tried until they work; none of them repeats the crew's code."""
 
+HEARTBEAT_TIMEOUT = timedelta(seconds=5)
+"""Five missed beats (``activities.pulse``): how long a killed worker's container goes without a follower."""
+
 _TERMINAL = {"succeeded": "run.completed", "failed": "run.failed", "canceled": "run.canceled"}
 
 
@@ -78,7 +81,7 @@ class RunWorkflow(Logged):
                 run_id=run.run_id, attempt=1, timeout_seconds=run.timeout_seconds, grace_seconds=run.grace_seconds
             ),
             task_queue=contracts.runs_queue(run.host),
-            heartbeat_timeout=timedelta(seconds=10),
+            heartbeat_timeout=HEARTBEAT_TIMEOUT,
             start_to_close_timeout=timedelta(seconds=run.timeout_seconds + 600),
             retry_policy=RETRY,
             cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
@@ -101,7 +104,7 @@ class RunWorkflow(Logged):
                 ContainerActivities.finish_container,
                 FinishInput(run_id=run.run_id, attempt=1),
                 task_queue=contracts.host_queue(run.host),
-                heartbeat_timeout=timedelta(seconds=10),
+                heartbeat_timeout=HEARTBEAT_TIMEOUT,
                 start_to_close_timeout=timedelta(minutes=30),
                 schedule_to_close_timeout=timedelta(hours=1),
                 retry_policy=RETRY,
