@@ -1,0 +1,124 @@
+"""The connection to Docker that the engine's adapter and the image builder share, and how its errors become the product's.
+
+Connecting is put off to the first call, so that a process comes up while its engine is down and says so when asked.
+One client serves all threads. The SDK keeps a connection pool for each URL and closes the least used of 25, which one
+thread may do to a pool that another one has just been given; here, all URLs have one pool.
+"""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http import HTTPStatus
+from typing import Any
+
+import docker
+import docker.errors
+import docker.utils
+import requests
+from docker.transport import UnixHTTPAdapter
+
+from crewship.engine import LABEL_INSTANCE, ContainerMissing
+from crewship.errors import Unavailable
+
+_POOL_CONNECTIONS = 64  # kept open; more are made when needed
+
+
+class _OnePoolAdapter(UnixHTTPAdapter):  # type: ignore[misc]
+    """All requests by one connection pool: a unix socket has one peer."""
+
+    def get_connection(self, url: str, proxies: Any = None) -> Any:
+        return super().get_connection("http+docker://localhost", proxies)
+
+
+class DockerConnection:
+    """A Docker daemon, by the SDK's low-level client.
+
+    Args:
+        base_url: Such as ``unix:///var/run/docker.sock``; None: ``DOCKER_HOST`` and its companions, as Docker's own tools
+            take them.
+        timeout_seconds: For one answer; calls that are known to take longer have their own.
+    """
+
+    def __init__(self, base_url: str | None = None, timeout_seconds: float = 60) -> None:
+        self._base_url = base_url
+        self._timeout_seconds = timeout_seconds
+        self._lock = threading.Lock()
+        self._api: Any = None
+
+    @property
+    def api(self) -> Any:
+        """The client (``docker.APIClient``).
+
+        Raises:
+            Unavailable: the daemon does not answer.
+        """
+        if self._api is None:
+            with self._lock, translated():
+                if self._api is None:
+                    self._api = self._connect()
+        return self._api
+
+    def _connect(self) -> Any:
+        options = docker.utils.kwargs_from_env()
+        if self._base_url is not None:
+            options["base_url"] = self._base_url
+        api = docker.APIClient(version="auto", timeout=self._timeout_seconds, **options)
+        # Proxies and ~/.netrc are for the way to servers; looking for them costs a file's read with each request.
+        api.trust_env = False
+        if api.base_url == "http+docker://localhost":
+            socket_url = f"http+unix://{api.get_adapter(api.base_url).socket_path}"
+            api.mount("http+docker://", _OnePoolAdapter(socket_url, api.timeout, max_pool_size=_POOL_CONNECTIONS))
+        return api
+
+
+@contextmanager
+def translated(container: str = "") -> Iterator[None]:
+    """Turn Docker's errors into ``ContainerMissing`` (404) and ``Unavailable`` (everything else)."""
+    try:
+        yield
+    except docker.errors.NotFound as error:
+        raise ContainerMissing(container) from error
+    except docker.errors.APIError as error:
+        raise Unavailable(f"The container engine refused a request: {error.explanation or error}") from error
+    except (docker.errors.DockerException, requests.RequestException, OSError) as error:
+        raise Unavailable(
+            "The container engine (Docker) cannot be reached",
+            hint="crewship doctor says what is wrong with it and how to mend it",
+        ) from error
+
+
+def ensure_bridge(api: Any, name: str, instance: str) -> None:
+    """Make the bridge that containers share, unless it is there: they reach the outside and not each other.
+
+    The bridge's interface has the network's name, which is what firewall rules go by.
+    """
+    if _has_network(api, name):
+        return
+    try:
+        api.create_network(
+            name,
+            driver="bridge",
+            options={
+                "com.docker.network.bridge.enable_icc": "false",
+                "com.docker.network.bridge.name": name,
+            },
+            labels={LABEL_INSTANCE: instance},
+            check_duplicate=True,
+        )
+    except docker.errors.APIError:
+        # Another process may have made it between the two calls.
+        if not _has_network(api, name):
+            raise
+
+
+def _has_network(api: Any, name: str) -> bool:
+    try:
+        api.inspect_network(name)
+    except docker.errors.NotFound:
+        return False
+    return True
+
+
+def has_status(error: docker.errors.APIError, status: HTTPStatus) -> bool:
+    """Whether the daemon's answer was ``status``."""
+    return bool(error.status_code == status)
