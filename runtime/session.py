@@ -1,0 +1,509 @@
+"""The supervisor's loop: commands in, frames out, the crew's streams, claims, files and end in between.
+
+One thread, one epoll, nothing that blocks. What is read from the crew stops when the outbox is full; commands are taken
+always, since an ``ack`` is what empties it. The order within one turn is the protocol's: what the crew wrote before it sent
+a claim is in the pipes already when the claim can be read, so the pipes are drained of what they hold at that moment first.
+
+The end: when the crew's main process is gone, its streams are read to their end; who still holds them a moment later
+(forgotten children, daemons) is killed, and the end is not held up by one that cannot be.
+"""
+
+import fcntl
+import os
+import select
+import sys
+import time
+
+from . import claims, facts, workspace
+from .artifacts import ArtifactWatch
+from .lines import PIECE_BYTES, LogStream
+from .outbox import Outbox
+from .signals import SIG_IGN, SIGCHLD, SIGHUP, SIGINT, SIGIO, SIGKILL, SIGTERM, set_wakeup_fd, signal
+from .spawn import Child
+from .version import RUNNER
+from .wire import Lines, dumps, loads
+
+STDIN, STDOUT = 0, 1
+COMMAND_LIMIT_BYTES = 64 << 20
+RETRY_SECONDS = 0.2
+"""How often an end that nobody holds is tried again: a FIFO without a writer reads as ended, without a reader as broken."""
+LINGER_SECONDS = 30.0
+"""What a crew may still do (threads, atexit) after it gave its result."""
+STRAGGLER_SECONDS = 0.25
+GIVE_UP_SECONDS = 1.0
+END_TIMEOUT_SECONDS = 60.0
+_BURST_SECONDS = 0.002
+_BURST_BYTES = 16 << 10
+_FIONREAD = 0x541B
+
+
+def serve(child: Child) -> int:
+    """Run the session of ``child`` to its end: the container's exit code."""
+    return Session(child).run()
+
+
+class Session:
+    """One run, or one smoke boot."""
+
+    def __init__(self, child: Child) -> None:
+        self._child = child
+        self._app = _folder("CREWSHIP_APP_DIR", b"/app")
+        self._source = _folder("CREWSHIP_SOURCE_DIR", b"/opt/crewship/source")
+        self._poll = select.epoll()
+        self._masks: dict[int, int] = {}
+        self._commands = Lines(COMMAND_LIMIT_BYTES)
+        self._claims = Lines(claims.LINE_LIMIT_BYTES)
+        self._to_crew = b""
+        self._outbox: Outbox | None = None
+        self._streams: dict[int, LogStream] = {}
+        self._muted: dict[int, float] = {}  # stream → not to be read before
+        self._read_at: dict[int, float] = {}
+        self._stdin_retry: float | None = None
+        self._stdout_retry: float | None = None
+        self._globs: list[str] = []
+        self._log_limit_bytes = 0
+        self._log_bytes = 0
+        self._end_timeout = END_TIMEOUT_SECONDS
+        self._notices: list[str] = []
+        self._result_at: int | None = None
+        self._sigterm_at: int | None = None
+        self._linger_until: float | None = None
+        self._exit: tuple[int | None, int | None] | None = None if child.pid else (127, None)
+        self._exit_at = 0.0
+        self._killed_at: float | None = None
+        self._end: int | None = None  # the number of the end frame
+        self._end_at = 0.0
+        self._log_stopped = False
+
+        self._wake, wake = os.pipe()
+        os.set_blocking(self._wake, False)
+        os.set_blocking(wake, False)
+        set_wakeup_fd(wake, warn_on_full_buffer=False)
+        for number in (SIGCHLD, SIGTERM):
+            signal(number, _noted)
+        for number in (SIGINT, SIGHUP, SIGIO):  # SIGIO: a read lease of artifacts.py is broken
+            signal(number, SIG_IGN)
+        os.set_blocking(STDIN, False)
+        os.set_blocking(STDOUT, False)
+        for fd in (child.stdout, child.stderr, child.channel):
+            os.set_blocking(fd, False)
+        _prefer_as_victim(child.pid)
+        self._notices += workspace.fill(self._source, self._app)
+        self._artifacts = ArtifactWatch(os.path.join(self._app, workspace.ARTIFACTS))
+        self._reap()
+
+    # -- the loop
+
+    def run(self) -> int:
+        self._watch(STDIN, select.EPOLLIN)
+        self._watch(self._wake, select.EPOLLIN)
+        while True:
+            now = time.monotonic()
+            self._tick(now)
+            if self._is_over(now):
+                break
+            self._watch_what_is_wanted(now)
+            ready = dict(self._poll.poll(self._wait(now)))
+            now = time.monotonic()
+            if STDIN in ready:
+                self._read_commands(now)
+            if self._wake in ready:
+                self._take_signals()
+            if ready.get(self._child.channel, 0) & select.EPOLLOUT:
+                self._write_to_crew()
+            if ready.get(self._child.channel, 0) & ~select.EPOLLOUT:
+                self._read_claims(now)
+            for fd in (self._child.stdout, self._child.stderr):
+                if fd in ready and fd in self._streams:
+                    self._read_stream(fd, now)
+            if self._artifacts.fd in ready:
+                self._artifacts.read(now)
+            self._write(now)
+        code, number = self._exit or (None, SIGTERM)
+        return code if code is not None else 128 + (number or 0)
+
+    def _watch_what_is_wanted(self, now: float) -> None:
+        outbox = self._outbox
+        self._watch(STDIN, 0 if self._stdin_retry is not None else select.EPOLLIN)
+        if outbox is None:
+            return
+        self._watch(STDOUT, select.EPOLLOUT if outbox.pending and self._stdout_retry is None else 0)
+        listen = 0 if outbox.full else select.EPOLLIN
+        for fd in self._streams:
+            self._watch(fd, 0 if fd in self._muted else listen)
+        if self._child.channel >= 0:
+            self._watch(self._child.channel, listen | (select.EPOLLOUT if self._to_crew else 0))
+        if self._artifacts.fd >= 0:
+            self._watch(self._artifacts.fd, listen)
+
+    def _watch(self, fd: int, mask: int) -> None:
+        """Let epoll report ``mask``; 0 takes the fd out, since an ended pipe would be reported whatever is asked."""
+        before = self._masks.get(fd, 0)
+        if mask == before:
+            return
+        self._masks[fd] = mask
+        try:
+            if not mask:
+                self._poll.unregister(fd)
+            elif before:
+                self._poll.modify(fd, mask)
+            else:
+                self._poll.register(fd, mask)
+        except PermissionError:  # a file, or /dev/null: always ready, and nothing that epoll takes
+            self._masks[fd] = 0
+            if fd == STDIN:
+                self._stdin_retry = time.monotonic() + RETRY_SECONDS
+
+    def _wait(self, now: float) -> float | None:
+        """How long to sleep, in seconds; None is for ever."""
+        dues = [self._stdin_retry, self._stdout_retry]
+        outbox = self._outbox
+        if outbox is not None:
+            if self._end is not None:
+                dues.append(self._end_at + self._end_timeout)
+            elif self._exit is not None:
+                dues.append(self._exit_at + self._end_timeout)
+            if not outbox.full and self._end is None:
+                dues += self._muted.values()
+                dues += [stream.due for stream in self._streams.values()]
+                dues.append(self._artifacts.due)
+                if self._exit is None:
+                    dues.append(self._linger_until)
+                elif self._killed_at is None:
+                    dues.append(self._exit_at + STRAGGLER_SECONDS)
+                else:
+                    dues.append(self._killed_at + GIVE_UP_SECONDS)
+        soonest = min((due for due in dues if due is not None), default=None)
+        return None if soonest is None else max(0.0, soonest - now)
+
+    def _tick(self, now: float) -> None:
+        """What is due."""
+        if self._stdin_retry is not None and now >= self._stdin_retry:
+            self._stdin_retry = None
+            self._read_commands(now)
+        outbox = self._outbox
+        if outbox is None:
+            return
+        for fd in [fd for fd, due in self._muted.items() if due <= now]:
+            del self._muted[fd]
+        if not outbox.full and self._end is None:
+            for stream in self._streams.values():
+                if stream.due is not None and stream.due <= now:
+                    stream.show_unfinished(now)
+            if self._artifacts.due is not None and self._artifacts.due <= now:
+                self._drain(now)  # what the crew said before it closed the file comes before it
+                for fields in self._artifacts.take(now):
+                    outbox.add("artifact", fields)
+        if self._linger_until is not None and now >= self._linger_until and self._exit is None:
+            self._linger_until = None
+            self._notice("warning", f"The crew was still running {LINGER_SECONDS:.0f} s after its result: stopped.")
+            self._kill_crew(SIGKILL)
+        if self._exit is not None and self._end is None:
+            self._finish(now)
+        self._write(now)
+
+    def _is_over(self, now: float) -> bool:
+        if self._outbox is None:
+            return self._exit is not None and self._sigterm_at is not None  # thrown away before it was used
+        if self._end is not None:
+            return self._outbox.acknowledged >= self._end or now >= self._end_at + self._end_timeout
+        return False
+
+    def _write(self, now: float) -> None:
+        if self._stdout_retry is not None and now < self._stdout_retry:
+            return
+        self._stdout_retry = None
+        if self._outbox is not None and self._outbox.pending:
+            try:
+                self._outbox.write(STDOUT)
+            except OSError:  # the engine's end is gone; frames are held for the next one who asks
+                self._stdout_retry = now + RETRY_SECONDS
+
+    # -- commands
+
+    def _read_commands(self, now: float) -> None:
+        try:
+            data = os.read(STDIN, 1 << 16)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self._stdin_retry = now + RETRY_SECONDS
+            return
+        for line in self._commands.feed(data):
+            try:
+                command = loads(line.decode("utf-8", "replace"))
+            except ValueError:
+                continue
+            if isinstance(command, dict):
+                self._obey(command)
+
+    def _obey(self, command: "dict[str, object]") -> None:
+        op, n = command.get("op"), command.get("n")
+        if op == "boot":
+            self._boot(command)
+        elif self._outbox is None:
+            return
+        elif op == "run":
+            self._send_to_crew({"op": "run", "run_id": command.get("run_id"), "input": command.get("input")})
+        elif op == "ack" and isinstance(n, int):
+            self._outbox.acknowledge(n)
+        elif op == "replay" and isinstance(n, int):
+            self._outbox.replay(n)
+
+    def _boot(self, command: "dict[str, object]") -> None:
+        nonce = command.get("nonce")
+        if self._outbox is not None or not isinstance(nonce, str):
+            return
+        outbox = self._outbox = Outbox(nonce, [self._app, b"/tmp"])
+        globs, limit, timeout = (command.get(key) for key in ("artifacts", "log_limit_bytes", "end_timeout_seconds"))
+        self._globs = [glob for glob in globs if isinstance(glob, str)] if isinstance(globs, list) else []
+        self._log_limit_bytes = limit if isinstance(limit, int) else 0
+        self._end_timeout = float(timeout) if isinstance(timeout, (int, float)) else END_TIMEOUT_SECONDS
+        python = ".".join(str(part) for part in sys.version_info[:3])
+        outbox.add("boot", {"runner": RUNNER, "python": python, "isolation": facts.isolation()})
+        for message in self._notices:
+            outbox.add("notice", {"level": "error", "message": message})
+        if self._child.failure:
+            outbox.add("notice", {"level": "error", "message": f"The crew could not be started: {self._child.failure}"})
+        self._streams = {
+            self._child.stdout: LogStream("stdout", outbox),
+            self._child.stderr: LogStream("stderr", outbox),
+        }
+        if self._exit is not None:
+            self._exit_at = time.monotonic()
+        fields = ("env", "entrypoint", "framework", "check")  # never the nonce
+        self._send_to_crew(
+            {
+                "op": "boot",
+                "app": os.fsdecode(self._app),
+                **{key: command.get(key) for key in fields},
+            }
+        )
+
+    def _send_to_crew(self, message: "dict[str, object]") -> None:
+        self._to_crew += dumps(message).encode("utf-8", "replace") + b"\n"
+        self._write_to_crew()
+
+    def _write_to_crew(self) -> None:
+        try:
+            while self._to_crew:
+                self._to_crew = self._to_crew[os.write(self._child.channel, self._to_crew) :]
+        except BlockingIOError:
+            pass
+        except OSError:
+            self._to_crew = b""
+
+    # -- the crew
+
+    def _read_stream(self, fd: int, now: float) -> None:
+        try:
+            data = os.read(fd, PIECE_BYTES)
+        except BlockingIOError:
+            return
+        if not data:
+            self._close_stream(fd)
+            return
+        # Many small writes one after the other become one frame: let them gather while they come this fast.
+        if len(data) < _BURST_BYTES and now - self._read_at.get(fd, 0.0) < _BURST_SECONDS * 2:
+            self._muted[fd] = now + _BURST_SECONDS
+        self._read_at[fd] = now
+        self._take_log(fd, data, now)
+
+    def _drain(self, now: float) -> None:
+        """Take what is in the crew's pipes at this moment, and no more."""
+        for fd in list(self._streams):
+            waiting = int.from_bytes(fcntl.ioctl(fd, _FIONREAD, b"\0\0\0\0"), sys.byteorder)
+            while waiting > 0:
+                data = os.read(fd, min(waiting, PIECE_BYTES))
+                waiting -= len(data)
+                self._take_log(fd, data, now)
+
+    def _take_log(self, fd: int, data: bytes, now: float) -> None:
+        if self._log_stopped:
+            return
+        self._streams[fd].feed(data, now)
+        self._log_bytes += len(data)
+        if 0 < self._log_limit_bytes < self._log_bytes:
+            self._stop_log()
+
+    def _stop_log(self) -> None:
+        """The crew writes more than its project may: it is ended here, before the engine's daemon pays for it."""
+        self._log_stopped = True
+        limit = f"{self._log_limit_bytes:,} bytes"
+        self._notice("error", f"The crew wrote more than {limit} to its log: stopped.")
+        self._result(
+            {
+                "ok": False,
+                "error": {
+                    "code": "log_limit",
+                    "message": f"The crew wrote more than {limit} to its log.",
+                    "hint": "Write bulk data to a file under /app/artifacts instead of printing it.",
+                    "traceback": None,
+                },
+            }
+        )
+        self._kill_crew(SIGKILL)
+
+    def _close_stream(self, fd: int) -> None:
+        self._streams[fd].close()
+        self._watch(fd, 0)
+        self._muted.pop(fd, None)
+        os.close(fd)
+        del self._streams[fd]
+
+    def _read_claims(self, now: float) -> None:
+        try:
+            data = os.read(self._child.channel, 1 << 16)
+            lines = self._claims.feed(data)
+        except BlockingIOError:
+            return
+        except (OSError, ValueError):
+            data, lines = b"", []
+        if lines:
+            self._drain(now)
+        for line in lines:
+            frame = claims.check(line)
+            if frame is None or self._outbox is None:
+                continue
+            kind, fields = frame
+            if kind == "result":
+                self._result(fields)
+            else:
+                self._outbox.add(kind, fields)
+        if not data:
+            self._close_channel()
+
+    def _close_channel(self) -> None:
+        if self._child.channel >= 0:
+            self._watch(self._child.channel, 0)
+            os.close(self._child.channel)
+            self._child.channel = -1
+
+    def _result(self, fields: "dict[str, object]") -> None:
+        if self._result_at is None and self._outbox is not None:
+            self._result_at = time.time_ns() // 1_000_000
+            self._linger_until = time.monotonic() + LINGER_SECONDS
+            self._outbox.add("result", fields)
+
+    def _notice(self, level: str, message: str) -> None:
+        if self._outbox is not None:
+            self._outbox.add("notice", {"level": level, "message": message})
+
+    # -- processes
+
+    def _take_signals(self) -> None:
+        try:
+            numbers = os.read(self._wake, 4096)
+        except BlockingIOError:
+            return
+        if SIGTERM in numbers:
+            if self._sigterm_at is None:
+                self._sigterm_at = time.time_ns() // 1_000_000
+            self._kill_crew(SIGTERM)
+        self._reap()
+
+    def _kill_crew(self, number: int) -> None:
+        if self._exit is None:
+            try:
+                os.killpg(self._child.pid, number)
+            except OSError:
+                pass
+
+    def _reap(self) -> bool:
+        """Take the ended children; whether there are others."""
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return False
+            if pid == 0:
+                return True
+            if pid == self._child.pid and self._exit is None:
+                code = os.waitstatus_to_exitcode(status)
+                self._exit = (code, None) if code >= 0 else (None, -code)
+                self._exit_at = time.monotonic()
+
+    def _finish(self, now: float) -> None:
+        """The crew's main process is gone: bring everything in, then say ``end``."""
+        outbox = self._outbox
+        assert outbox is not None
+        held_open = bool(self._streams) or self._child.channel >= 0
+        given_up = now >= self._exit_at + self._end_timeout
+        if outbox.full and not given_up:
+            return  # nobody reads; what is in the pipes waits there
+        if self._killed_at is None:
+            if held_open and now < self._exit_at + STRAGGLER_SECONDS:
+                return
+            self._killed_at = now
+            self._kill_the_rest()
+        if (held_open or self._reap()) and now < self._killed_at + GIVE_UP_SECONDS and not given_up:
+            return
+        self._drain(now)
+        for fd in list(self._streams):
+            self._close_stream(fd)
+        self._close_channel()
+        self._collect()
+        code, number = self._exit or (None, None)
+        self._end = outbox.add(
+            "end",
+            {
+                "exit_code": code,
+                "signal": number,
+                "result_at": self._result_at,
+                "sigterm_at": self._sigterm_at,
+                "cgroup": facts.cgroup(),
+            },
+        )
+        self._end_at = now
+
+    def _kill_the_rest(self) -> None:
+        try:
+            if os.getpid() == 1:
+                os.kill(-1, SIGKILL)
+            elif self._child.pid:
+                os.killpg(self._child.pid, SIGKILL)
+        except OSError:
+            pass
+
+    def _collect(self) -> None:
+        assert self._outbox is not None
+        left = workspace.collect(self._app, self._source, self._globs)
+        for fields in self._artifacts.take_all():
+            self._outbox.add("artifact", fields)
+        self._watch(self._artifacts.fd, 0)
+        self._artifacts.close()
+        if left:
+            self._notice("warning", _left_behind(left))
+
+
+def _left_behind(names: list[str]) -> str:
+    shown = ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
+    globs = ", ".join(f'"{name}"' for name in names[:3])
+    return (
+        f"Written outside /app/artifacts and not kept: {shown}. "
+        f"To collect such files, name them in crewship.toml: [run] artifacts = [{globs}]"
+    )
+
+
+def _folder(name: str, default: bytes) -> bytes:
+    return os.environb.get(name.encode(), default)
+
+
+def _noted(_number: int, _frame: object) -> None:
+    """The wake-up fd has told the loop."""
+
+
+def _prefer_as_victim(pid: int) -> None:
+    """Where memory runs out, the kernel ends the crew's process rather than the one that reports it."""
+    try:
+        fd = os.open(f"/proc/{pid}/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
+    except OSError:
+        return
+    try:
+        os.write(fd, b"500")
+    except OSError:
+        pass
+    finally:
+        os.close(fd)
