@@ -20,6 +20,14 @@ from typing import Any
 
 from report_crew import report, tables, texts
 
+try:
+    from crewship_runtime import progress  # there in every run on Crewship: becomes a "custom" event
+except ImportError:
+
+    def progress(done: float, total: float | None = None) -> None:
+        """Without Crewship nobody asks how far the run is."""
+
+
 VERSION = "1.0"
 TITLE = "Report: {topic}"
 
@@ -49,6 +57,8 @@ def kickoff(inputs: dict[str, Any]) -> dict[str, Any]:
     summary: dict[str, Any] = {"version": VERSION, "topic": topic}
     data: dict[str, Any] = {"topic": topic, "version": VERSION}
     sections = [f"# {TITLE.format(topic=topic)}\n"]
+    steps = 1 + (text is not None) + (rows is not None)
+    done = 0
 
     if text is not None:
         if not isinstance(text, str):
@@ -69,6 +79,7 @@ def kickoff(inputs: dict[str, Any]) -> dict[str, Any]:
             "reading_level": measured.reading_level,
             "top_words": [word for word, _ in measured.top_words[:5]],
         }
+        progress(done := done + 1, steps)
         _pause(pace_seconds)
 
     if rows is not None:
@@ -81,10 +92,12 @@ def kickoff(inputs: dict[str, Any]) -> dict[str, Any]:
         sections.append(report.rows_section(len(table), columns))
         data["columns"] = [column.as_dict() for column in columns]
         summary |= {"rows": len(table), "columns": [column.name for column in columns]}
+        progress(done := done + 1, steps)
         _pause(pace_seconds)
 
     _write("report.md", "\n".join(sections))
     _write("data.json", json.dumps(data, indent=2, ensure_ascii=False) + "\n")
+    progress(done + 1, steps)
     summary["files"] = sorted(path.name for path in ARTIFACTS.iterdir())
     log.info("done: %s", ", ".join(summary["files"]))
     return summary
