@@ -1,0 +1,268 @@
+"""``crewship deploy``: pack, upload, follow the build; or go back to an earlier deployment."""
+
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, cast
+
+import typer
+
+from cli.options import Globals, choose_project, config_text, connect, pick
+
+if TYPE_CHECKING:
+    from cli.client import Client
+
+
+def deploy(
+    ctx: typer.Context,
+    path: Annotated[
+        str | None, typer.Argument(metavar="PATH", help="The project's folder; with --rollback the deployment's id.")
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option("--name", "-n", metavar="NAME", help="A [deployments.NAME] table of crewship.toml.")
+    ] = None,
+    project: Annotated[
+        str | None, typer.Option("--project", "-p", metavar="PROJECT", help="Deploy to this project.")
+    ] = None,
+    all_: Annotated[bool, typer.Option("--all", help="Deploy every [deployments.NAME].")] = False,
+    activate: Annotated[
+        bool, typer.Option("--activate/--no-activate", help="Whether it becomes the current deployment.")
+    ] = True,
+    rollback: Annotated[
+        bool, typer.Option("--rollback", help="Make an earlier deployment current again: [DEP], or the previous one.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the Deployment (or rollback) as JSON.")] = False,
+) -> None:
+    """Deploy the crew in a folder.
+
+    The current deployment stays current until the new one is ready, and when it fails.
+
+    Examples:
+
+      crewship deploy
+
+      crewship deploy --rollback
+
+      crewship deploy --rollback dep_abc123
+    """
+    from crewship.errors import InvalidConfig, Usage
+
+    if rollback:
+        if all_ or not activate:
+            raise Usage(f"--rollback does not go with {'--all' if all_ else '--no-activate'}")
+        roll_back(ctx, path, project, name, as_json=as_json)
+        return
+    folder = Path(path or ".")
+    if not folder.is_dir():
+        hint = f"to go back to it: crewship deploy --rollback {path}" if (path or "").startswith("dep_") else None
+        raise Usage(f"{folder} is not a folder", hint=hint)
+    text = config_text(folder)
+    if text is None:
+        where = "this folder" if path in (None, ".") else str(folder)
+        raise InvalidConfig(f"there is no crewship.toml in {where}", hint=f"crewship init{_argument(path)} writes one")
+    from crewship.config import deployment_names
+
+    names = deployment_names(text)
+    if all_:
+        if name or project:
+            raise Usage(f"--all does not go with {'-n' if name else '-p'}: each deployment has its own project")
+        chosen: list[str | None] = [*names] or [None]
+    else:
+        chosen = [name or (pick(names) if names else None)]
+    failed = False
+    with connect(ctx) as client:
+        options = ctx.find_object(Globals) or Globals()
+        for each in chosen:
+            ready = deploy_one(
+                client, folder, text, each, project, activate=activate, as_json=as_json, verbose=options.verbose
+            )
+            failed = failed or not ready
+    if failed:
+        raise typer.Exit(1)
+
+
+def deploy_one(
+    client: "Client", folder: Path, text: bytes, name: str | None, project: str | None, *,
+    activate: bool, as_json: bool, verbose: bool,
+) -> bool:  # fmt: skip
+    """Deploy one table of the config; whether it became ready."""
+    from cli.client import segment
+    from cli.human import count, duration, size
+    from cli.output import data_json, say, say_warning
+    from cli.pack import pack
+    from cli.screen import Screen
+    from crewship.config import load, project_name
+
+    began = time.monotonic()
+    config = load(text, name)
+    target = project or project_name(folder, name)
+    with Screen(lambda: "packing"):
+        packed = pack(folder, config)
+    try:
+        for warning in packed.warnings:
+            say_warning(warning)
+        files = packed.files if isinstance(packed.files, int) else len(packed.files)
+        say(f"Deploying {target}: {count(files, 'file')}, {size(packed.size_bytes)}")
+        with packed.path.open("rb") as file:
+            deployment = client.upload(
+                f"/projects/{segment(target)}/deployments",
+                cast(BinaryIO, _Watched(file, packed.size_bytes)),
+                {"name": name} if name else {},
+                activate=None if activate else "false",
+            )
+    finally:
+        packed.path.unlink(missing_ok=True)
+    found = follow_build(client, deployment, verbose=verbose)
+    took = duration((time.monotonic() - began) * 1000)
+    if as_json:
+        data_json(found)
+    if found["status"] != "ready":
+        say_failed(found)
+        return False
+    say_ready(found, target, took)
+    return True
+
+
+def follow_build(client: "Client", deployment: dict[str, Any], *, verbose: bool) -> dict[str, Any]:
+    """Show the build until its end; the Deployment as it ended."""
+    from cli.build import BuildView
+    from cli.client import segment
+    from cli.output import DIM, say, say_next
+    from cli.screen import Screen
+
+    path = f"/deployments/{segment(deployment['id'])}"
+    screen = Screen(lambda: f"{deployment['id']}  {view.activity}")
+    view = BuildView(screen.paint, show_output=verbose or screen.live)
+    try:
+        with screen:
+            for line in client.events(f"{path}/events", quiet_seconds=20.0, connected=True):
+                if line is not None:
+                    screen.show(view.lines(line.event))
+            while True:
+                found: dict[str, Any] = client.get(path)
+                if found["status"] in ("ready", "failed"):
+                    break
+                time.sleep(0.2)
+    except KeyboardInterrupt:
+        say(f"The build of {deployment['id']} goes on")
+        say_next(f"crewship deployments show {deployment['id']}", "how it went")
+        raise
+    if found["status"] == "failed":
+        for text in view.output:
+            say("  " + screen.paint(text, DIM))
+    return found
+
+
+def say_ready(found: dict[str, Any], project: str, took: str) -> None:
+    """The last lines of a deploy that worked."""
+    from cli.output import BOLD, paint_for, say_done, say_next
+
+    paint = paint_for(sys.stderr)
+    option = "" if choose_here(project) else f" -p {project}"
+    if found.get("current"):
+        say_done(f"Deployed {paint(found['id'], BOLD)} to {project} ({took})")
+        say_next(f"crewship invoke{option} --stream", "run it")
+    else:
+        say_done(f"Built {paint(found['id'], BOLD)} of {project} ({took}); it is not current")
+        say_next(f"crewship invoke {found['id']} --stream", "try it")
+        say_next(f"crewship deploy --rollback {found['id']}{option}", "make it current")
+
+
+def say_failed(found: dict[str, Any]) -> None:
+    """What went wrong, where, and how to mend it."""
+    from cli.ansi import plain
+    from cli.output import CYAN, DIM, RED, paint_for, say
+
+    paint = paint_for(sys.stderr)
+    error = found.get("error") or {}
+    for line in (error.get("traceback") or "").splitlines():
+        say("  " + paint(plain(line), DIM))
+    message, *more = str(error.get("message") or "the build failed").splitlines() or [""]
+    say(f"{paint('error:', RED)} {plain(message)} [{error.get('code', 'build_failed')}]")
+    for line in more:
+        say(f"  {plain(line)}")
+    if error.get("hint"):
+        say(f"{paint('hint:', CYAN)} {plain(error['hint'])}")
+    say(f"{paint('✗', RED)} {found['id']} failed; what was current stays current")
+
+
+def roll_back(
+    ctx: typer.Context, deployment: str | None, project: str | None, name: str | None, *, as_json: bool
+) -> None:
+    """Make another deployment current; no build."""
+    from cli.client import segment
+    from cli.human import duration
+    from cli.output import data_json, say, say_done, say_next
+    from crewship.errors import NotFound, Usage
+
+    folder = Path.cwd()
+    if deployment is not None and not deployment.startswith("dep_"):
+        folder, deployment = Path(deployment), None
+        if not folder.is_dir():
+            raise Usage(f"{folder} is neither a deployment's id nor a folder", hint="crewship deployments list")
+    with connect(ctx) as client:
+        chosen = None
+        if deployment is not None and not (project or name):
+            target = client.get(f"/deployments/{segment(deployment)}")["project"]
+        else:
+            chosen = choose_project(project, name, folder)
+            target = chosen.name
+        try:
+            done = client.post(
+                f"/projects/{segment(target)}/rollback", {"deployment_id": deployment} if deployment else {}
+            )
+        except NotFound as error:
+            raise (chosen.explain(error) if chosen else error) from None
+    if as_json:
+        data_json(done)
+        return
+    if not done["changed"]:
+        say(f"{done['deployment_id']} is current already")
+        return
+    say_done(f"{done['project']} is on {done['deployment_id']} again ({duration(done['duration_ms'])})")
+    if done.get("previous_deployment_id"):
+        say_next(f"crewship deploy --rollback {done['previous_deployment_id']}", "undo")
+
+
+def choose_here(project: str) -> bool:
+    """Whether commands in this folder mean ``project`` without being told."""
+    from crewship.config import deployment_names, project_name
+    from crewship.errors import CrewshipError
+
+    try:
+        text = config_text(Path.cwd())
+        names = deployment_names(text) if text is not None else []
+        return len(names) < 2 and project_name(Path.cwd()) == project
+    except CrewshipError:
+        return False
+
+
+def _argument(path: str | None) -> str:
+    return f" {path}" if path not in (None, ".") else ""
+
+
+class _Watched:
+    """A file whose reading moves a progress bar; it starts anew when the file is read again."""
+
+    def __init__(self, file: BinaryIO, size_bytes: int) -> None:
+        from cli.progress import Progress
+
+        self._file = file
+        self._progress = Progress("uploading", size_bytes)
+        self._size_bytes = size_bytes
+
+    def read(self, size: int = -1) -> bytes:
+        content = self._file.read(size)
+        self._progress.at(self._file.tell())
+        if not content or self._file.tell() >= self._size_bytes:
+            self._progress.__exit__()
+        return content
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def fileno(self) -> int:
+        return self._file.fileno()

@@ -1,0 +1,93 @@
+"""``crewship deployments``: list and show."""
+
+from typing import Annotated, Any
+
+import typer
+
+from cli.options import Json, Name, Project, choose_project, connect
+
+app = typer.Typer(no_args_is_help=True, help="List and show deployments.")
+
+
+@app.command("list")
+def list_deployments(
+    ctx: typer.Context,
+    project: Project = None,
+    name: Name = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="At most so many.")] = 20,
+    as_json: Json = False,
+) -> None:
+    """List a project's deployments, the newest first; ● is the current one."""
+    from cli.client import segment
+    from cli.human import age
+    from cli.output import data_json, say, status, table
+    from crewship.errors import NotFound
+
+    chosen = choose_project(project, name)
+    with connect(ctx) as client:
+        try:
+            listed = client.list(f"/projects/{segment(chosen.name)}/deployments", "deployments", limit=limit)
+        except NotFound as error:
+            raise chosen.explain(error) from None
+    if as_json:
+        data_json(listed)
+        return
+    if not listed["deployments"]:
+        say(f"{chosen.name} has no deployments yet; crewship deploy makes one")
+        return
+    table(
+        ["", "deployment", "status", "created", "entrypoint"],
+        [
+            ["●" if item["current"] else "", item["id"], status(item["status"]), age(item["created_at"]),
+             str((item.get("config") or {}).get("entrypoint", ""))]
+            for item in listed["deployments"]
+        ],
+    )  # fmt: skip
+    if listed["next_cursor"]:
+        say("  … and more: --limit")
+
+
+@app.command("show")
+def show_deployment(
+    ctx: typer.Context, deployment: Annotated[str, typer.Argument(metavar="DEP")], as_json: Json = False
+) -> None:
+    """Show a deployment."""
+    from cli.client import segment
+    from cli.output import data_json
+
+    with connect(ctx) as client:
+        found = client.get(f"/deployments/{segment(deployment)}")
+    if as_json:
+        data_json(found)
+    else:
+        print_deployment(found)
+
+
+def print_deployment(found: dict[str, Any]) -> None:
+    """A deployment for people."""
+    from cli.human import age, duration, parse_time
+    from cli.output import fields, status
+
+    config = found.get("config") or {}
+    error = found.get("error") or {}
+    built = ""
+    if found.get("ready_at"):
+        took = parse_time(found["ready_at"]) - parse_time(found["created_at"])
+        built = f"in {duration(took.total_seconds() * 1000)}"
+    fields(
+        [
+            ("deployment", found["id"] + (" (current)" if found.get("current") else "")),
+            ("project", found["project"]),
+            ("status", status(found["status"])),
+            ("created", f"{age(found['created_at'])}  {found['created_at']}"),
+            ("built", built),
+            ("framework", str(config.get("framework") or "")),
+            ("entrypoint", str(config.get("entrypoint") or "")),
+            ("python", str(config.get("python") or "")),
+            ("image", found.get("image") or ""),
+            ("source", found.get("source_sha256") or ""),
+            ("error", f"{error.get('message', '')} [{error.get('code', '')}]" if error else ""),
+            ("hint", error.get("hint") or ""),
+            ("traceback", error.get("traceback") or ""),
+        ]
+    )

@@ -1,0 +1,157 @@
+"""``crewship env``: environment variables of a project. Values go to the platform and never come back."""
+
+import re
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from cli.options import Json, Name, Project, choose_project, connect
+
+app = typer.Typer(no_args_is_help=True, help="Set, list and unset a project's environment variables.")
+
+
+@app.command("set")
+def set_env(
+    ctx: typer.Context,
+    pairs: Annotated[
+        list[str] | None, typer.Argument(metavar="K=V...", help="K alone asks for the value, or reads it from stdin.")
+    ] = None,
+    from_file: Annotated[
+        Path | None, typer.Option("--from-file", metavar="FILE", help="Take all variables of a .env file.")
+    ] = None,
+    project: Project = None,
+    name: Name = None,
+    as_json: Json = False,
+) -> None:
+    """Set variables; all or none. The next run has them.
+
+    Works before the first deploy too: it makes the project.
+    """
+    from cli.client import segment
+    from cli.output import data_json, say_done
+    from crewship.errors import Usage
+
+    values = read_file(from_file) if from_file else {}
+    values |= read_pairs(pairs or [])
+    if not values:
+        raise Usage("env set needs at least one variable", hint="crewship env set OPENAI_API_KEY=sk-...")
+    chosen = choose_project(project, name)
+    with connect(ctx) as client:
+        answer = client.patch(f"/projects/{segment(chosen.name)}/env", {"set": values, "unset": []})
+    if as_json:
+        data_json(answer)
+        return
+    say_done(
+        f"Set {', '.join(sorted(values))} on {chosen.name}; the next run has {'it' if len(values) == 1 else 'them'}"
+    )
+
+
+@app.command("list")
+def list_env(ctx: typer.Context, project: Project = None, name: Name = None, as_json: Json = False) -> None:
+    """List the variables' names; a value is never shown."""
+    from cli.client import segment
+    from cli.human import age
+    from cli.output import data_json, say, table
+    from crewship.errors import NotFound
+
+    chosen = choose_project(project, name)
+    with connect(ctx) as client:
+        try:
+            answer = client.get(f"/projects/{segment(chosen.name)}/env")
+        except NotFound as error:
+            raise chosen.explain(error) from None
+    if as_json:
+        data_json(answer)
+    elif answer["env"]:
+        table(
+            ["name", "value", "updated"],
+            [[item["name"], item.get("preview") or "…", age(item["updated_at"])] for item in answer["env"]],
+        )
+    else:
+        say(f"{chosen.name} has no variables; crewship env set NAME=VALUE")
+
+
+@app.command("unset")
+def unset_env(
+    ctx: typer.Context,
+    names: Annotated[list[str], typer.Argument(metavar="K...")],
+    project: Project = None,
+    name: Name = None,
+    as_json: Json = False,
+) -> None:
+    """Remove variables; all or none."""
+    from cli.client import segment
+    from cli.output import data_json, say_done
+    from crewship.errors import NotFound
+
+    chosen = choose_project(project, name)
+    with connect(ctx) as client:
+        try:
+            client.get(f"/projects/{segment(chosen.name)}")  # removing must not make a project
+            answer = client.patch(f"/projects/{segment(chosen.name)}/env", {"set": {}, "unset": names})
+        except NotFound as error:
+            raise chosen.explain(error) from None
+    if as_json:
+        data_json(answer)
+        return
+    say_done(f"Removed {', '.join(sorted(names))} from {chosen.name}")
+
+
+def read_pairs(pairs: list[str]) -> dict[str, str]:
+    """Variables of ``K=V`` arguments; the value of a ``K`` alone is asked for, or is all of stdin.
+
+    Raises:
+        Usage: a name is none, or stdin would have to give several values.
+    """
+    from cli.output import can_ask
+    from crewship.errors import Usage
+
+    values: dict[str, str] = {}
+    asked = [pair for pair in pairs if "=" not in pair]
+    if len(asked) > 1 and not can_ask():
+        raise Usage("stdin can give the value of one variable only", hint="crewship env set --from-file .env")
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+            # The argument may be a value that got torn from its name, so it is not shown.
+            raise Usage(
+                "a variable's name has letters, digits and _ alone, and no digit first",
+                hint="crewship env set OPENAI_API_KEY=sk-...",
+            )
+        if equals:
+            values[name] = value
+        elif can_ask():
+            answer: Any = typer.prompt(f"{name} (not shown)", hide_input=True, err=True)
+            values[name] = str(answer)
+        else:
+            values[name] = sys.stdin.read().removesuffix("\n").removesuffix("\r")
+    return values
+
+
+def read_file(path: Path) -> dict[str, str]:
+    """Variables of a ``.env`` file; ``-`` is stdin. Nothing is interpolated from this machine's environment.
+
+    Raises:
+        Usage: it cannot be read, or a line has a name and no value.
+    """
+    import io
+
+    from dotenv import dotenv_values
+
+    from crewship.errors import Usage
+
+    try:
+        text = sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise Usage(f"{path} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise Usage(f"{path} is not UTF-8 text") from None
+    found = dotenv_values(stream=io.StringIO(text), interpolate=False)
+    bare = [name for name, value in found.items() if value is None]
+    if bare:
+        raise Usage(f"{path}: {bare[0]} has no value", hint=f"write {bare[0]}= for an empty one")
+    if not found:
+        raise Usage(f"{path} has no variables")
+    return {name: value for name, value in found.items() if value is not None}

@@ -1,0 +1,60 @@
+"""Numbers as people read them: durations, sizes, ages."""
+
+from datetime import UTC, datetime
+
+
+def duration(milliseconds: float) -> str:
+    """``45 ms``, ``3.2 s``, ``4 min 12 s``, ``2 h 05 min``."""
+    if milliseconds < 1000:
+        return f"{milliseconds:.0f} ms"
+    if milliseconds < 59_950:
+        return f"{milliseconds / 1000:.1f} s"
+    seconds = round(milliseconds / 1000)
+    if seconds < 3600:
+        return f"{seconds // 60} min {seconds % 60:02d} s"
+    return f"{seconds // 3600} h {seconds % 3600 // 60:02d} min"
+
+
+def clock(milliseconds: float) -> str:
+    """Time since the start, for the timeline's margin: ``3.2s``, ``4:12``, ``2:05:00``."""
+    if milliseconds < 59_950:
+        return f"{max(0.0, milliseconds) / 1000:.1f}s"
+    seconds = round(milliseconds / 1000)
+    if seconds < 3600:
+        return f"{seconds // 60}:{seconds % 60:02d}"
+    return f"{seconds // 3600}:{seconds % 3600 // 60:02d}:{seconds % 60:02d}"
+
+
+def size(size_bytes: int) -> str:
+    """``812 B``, ``12.3 kB``, ``4.0 MB``; powers of 1000, as file managers do."""
+    value = float(size_bytes)
+    if value < 1000:
+        return f"{size_bytes} B"
+    for unit in ("kB", "MB", "GB", "TB"):
+        value /= 1000
+        if value < 999.95:
+            return f"{value:.1f} {unit}"
+    return f"{value:.1f} PB"
+
+
+def parse_time(rfc3339: str) -> datetime:
+    """An API time as an aware datetime."""
+    return datetime.fromisoformat(rfc3339)
+
+
+def age(rfc3339: str | None, now: datetime | None = None) -> str:
+    """How long ago, in the largest unit: ``12 s ago``, ``3 h ago``, ``5 d ago``; ``-`` for None."""
+    if not rfc3339:
+        return "-"
+    seconds = int(((now or datetime.now(UTC)) - parse_time(rfc3339)).total_seconds())
+    if seconds < 5:
+        return "now"
+    for unit, length in (("d", 86_400), ("h", 3600), ("min", 60)):
+        if seconds >= length:
+            return f"{seconds // length} {unit} ago"
+    return f"{seconds} s ago"
+
+
+def count(number: int, noun: str) -> str:
+    """``1 file``, ``1,234 files``."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -1,0 +1,67 @@
+"""The ``crewship`` command: composition of its commands, nothing else.
+
+Every module that is imported here is light; what a command needs it imports when it runs, so that ``--help`` is instant.
+The CLI speaks HTTP to the platform (:mod:`cli.client`) and never to its parts.
+"""
+
+from typing import Annotated
+
+import typer
+
+from cli import deployments, env, projects, runs
+from cli.deploy import deploy
+from cli.dev import dev
+from cli.doctor import doctor
+from cli.init import init
+from cli.invoke import invoke
+from cli.login import login, logout, whoami
+from cli.options import Globals
+from cli.root import RootGroup
+
+app = typer.Typer(
+    name="crewship", cls=RootGroup, no_args_is_help=True, add_completion=False, rich_markup_mode=None,
+    pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]},
+)  # fmt: skip
+
+
+def print_version(wanted: bool) -> None:
+    """Print the version and stop."""
+    if wanted:
+        from importlib.metadata import version
+
+        from cli.output import data
+
+        data(version("crewship"))
+        raise typer.Exit
+
+
+@app.callback(epilog="These options may stand after the command too.")
+def root(
+    ctx: typer.Context,
+    url: Annotated[str | None, typer.Option("--url", metavar="URL", help="Address of the platform.")] = None,
+    api_key: Annotated[str | None, typer.Option("--api-key", metavar="KEY", help="API key.")] = None,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Say more.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=print_version, help="Print the version.")
+    ] = False,
+) -> None:
+    """Deploy Python agent crews with one command, and run each invocation in a container of its own."""
+    ctx.obj = Globals(url=url, api_key=api_key, verbose=verbose, debug=debug)
+
+
+for command in (dev, doctor, init, login, logout, whoami, deploy, invoke):
+    app.command(command.__name__)(command)
+app.add_typer(runs.app, name="runs")
+app.add_typer(deployments.app, name="deployments")
+app.add_typer(env.app, name="env")
+app.add_typer(projects.app, name="projects")
+
+
+def main() -> None:
+    """Entry point of the ``crewship`` script."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,328 @@
+"""``crewship runs``: look at runs, their events, logs and artifacts; cancel; verify."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from cli.options import Json, Name, Project, choose_project, connect
+
+app = typer.Typer(no_args_is_help=True, help="Look at runs, their events, logs and artifacts; cancel them.")
+
+RunId = Annotated[str, typer.Argument(metavar="RUN")]
+Follow = Annotated[bool, typer.Option("--follow", "-f", help="Go on until the run has ended.")]
+
+
+@app.command("list")
+def list_runs(
+    ctx: typer.Context,
+    project: Project = None,
+    name: Name = None,
+    deployment: Annotated[str | None, typer.Option("--deployment", metavar="DEP")] = None,
+    status: Annotated[
+        str | None, typer.Option("--status", metavar="STATUS", help="pending, running, succeeded, failed or canceled.")
+    ] = None,
+    label: Annotated[
+        list[str] | None, typer.Option("--label", "-l", metavar="K=V", help="With this label; repeated: with all.")
+    ] = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="At most so many.")] = 20,
+    as_json: Json = False,
+) -> None:
+    """List runs, the newest first; without -p those of all projects."""
+    from cli.human import age, duration
+    from cli.invoke import read_labels
+    from cli.output import data_json, say, table
+    from cli.output import status as colored
+    from crewship.errors import Usage
+
+    statuses = ("pending", "running", "succeeded", "failed", "canceled")
+    if status is not None and status not in statuses:
+        raise Usage(f"{status!r} is not a status", hint=f"one of {', '.join(statuses)}")
+    labels = [f"{key}:{value}" for key, value in read_labels(label or []).items()] or None
+    chosen = choose_project(project, name).name if project or name else None
+    with connect(ctx) as client:
+        listed = client.list(
+            "/runs", "runs", limit=limit, project=chosen, deployment_id=deployment, status=status, label=labels
+        )
+    if as_json:
+        data_json(listed)
+        return
+    if not listed["runs"]:
+        say("No runs; crewship invoke starts one" if not (chosen or deployment or status or labels) else "No such runs")
+        return
+    table(
+        ["run", "project", "status", "started", "took", "labels"],
+        [
+            [run["id"], run["project"], colored(run["status"]), age(run["created_at"]),
+             "-" if run.get("duration_ms") is None else duration(run["duration_ms"]),
+             " ".join(f"{key}={value}" for key, value in (run.get("labels") or {}).items())]
+            for run in listed["runs"]
+        ],
+    )  # fmt: skip
+    if listed["next_cursor"]:
+        say("  … and more: --limit")
+
+
+@app.command("show")
+def show_run(ctx: typer.Context, run: RunId, as_json: Json = False) -> None:
+    """Show a run: how it went, what it got and gave, and what it used."""
+    from cli.client import segment
+    from cli.output import data_json
+
+    with connect(ctx) as client:
+        found = client.get(f"/runs/{segment(run)}")
+    if as_json:
+        data_json(found)
+    else:
+        print_run(found)
+
+
+@app.command("events")
+def show_events(
+    ctx: typer.Context,
+    run: RunId,
+    follow: Follow = False,
+    after: Annotated[int, typer.Option("--after", metavar="SEQ", min=0, help="Only events after this one.")] = 0,
+    types: Annotated[
+        str | None, typer.Option("--types", metavar="T,T", help="Only these types, such as log,artifact.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the log's own lines (NDJSON).")] = False,
+) -> None:
+    """Print a run's events as a timeline; those so far, or with --follow until its end."""
+    import sys
+
+    from cli.screen import Screen
+    from cli.timeline import Timeline
+    from cli.watch import write_bytes
+
+    wanted = {part.strip() for part in types.split(",") if part.strip()} if types else None
+    with connect(ctx) as client:
+        screen = Screen(lambda: timeline.activity or run, sys.stdout, quiet=as_json or not follow)
+        timeline = Timeline(screen.paint, screen.width)
+        with screen:
+            for line in read_log(client, run, after=after, follow=follow, types=wanted):
+                if wanted is not None and line.event.type not in wanted:
+                    continue
+                if as_json:
+                    write_bytes(sys.stdout, line.raw + b"\n")
+                else:
+                    screen.show(timeline.lines(line.event))
+
+
+@app.command("logs")
+def show_logs(
+    ctx: typer.Context,
+    run: RunId,
+    follow: Follow = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the log events' own lines (NDJSON).")] = False,
+) -> None:
+    """Print what the crew printed, both streams, nothing else; exact bytes unless on a terminal."""
+    import base64
+    import sys
+
+    from cli.ansi import colored, plain
+    from cli.output import paint_for
+    from cli.watch import write_bytes
+
+    terminal = sys.stdout.isatty()
+    clean = colored if paint_for(sys.stdout).enabled else plain
+    unfinished = False
+    with connect(ctx) as client:
+        for line in read_log(client, run, after=0, follow=follow, types={"log"}):
+            data = line.event.data
+            if line.event.type != "log" or data.get("source"):
+                continue
+            if as_json:
+                write_bytes(sys.stdout, line.raw + b"\n")
+                continue
+            unfinished = bool(data.get("partial"))
+            if terminal:
+                sys.stdout.write(clean(data["message"]) + ("" if unfinished else "\n"))
+                sys.stdout.flush()
+                continue
+            content = (
+                base64.b64decode(data["raw"]) if "raw" in data else data["message"].encode("utf-8", "surrogatepass")
+            )
+            write_bytes(sys.stdout, content if unfinished else content + b"\n")
+    if terminal and unfinished:
+        sys.stdout.write("\n")
+
+
+@app.command("cancel")
+def cancel_run(
+    ctx: typer.Context,
+    run: RunId,
+    force: Annotated[bool, typer.Option("--force", help="Without the grace period: kill at once.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Cancel a run, and wait until its container is gone."""
+    from cli.client import segment
+    from cli.human import duration, parse_time
+    from cli.output import data_json, say, say_done
+    from cli.screen import Screen
+
+    path = f"/runs/{segment(run)}"
+    with connect(ctx) as client:
+        found = client.post(f"{path}/cancel", {"force": True} if force else {})
+        with Screen(lambda: f"{run}  canceling"):
+            while found["status"] in ("pending", "running"):
+                found = client.get(path, wait=20)
+    if as_json:
+        data_json(found)
+        return
+    times = found.get("cancel")
+    if found["status"] == "canceled" and times:
+        took = parse_time(times["gone_at"]) - parse_time(times["requested_at"])
+        killed = ", it had to be killed" if times.get("sigkill_at") else ""
+        say_done(f"{run} is canceled; its container was gone after {duration(took.total_seconds() * 1000)}{killed}")
+    elif found["status"] == "canceled":
+        say_done(f"{run} is canceled")
+    else:
+        say(f"{run} had ended before: {found['status']}")
+
+
+@app.command("artifacts")
+def show_artifacts(ctx: typer.Context, run: RunId, as_json: Json = False) -> None:
+    """List a run's artifacts."""
+    from cli.ansi import plain
+    from cli.client import segment
+    from cli.human import size
+    from cli.output import data_json, say, say_next, table
+
+    with connect(ctx) as client:
+        listed = client.list(f"/runs/{segment(run)}/artifacts", "artifacts")
+    if as_json:
+        data_json(listed)
+        return
+    if not listed["artifacts"]:
+        say(f"{run} has no artifacts")
+        return
+    table(
+        ["size", "type", "name"],
+        [[size(item["size"]), item["content_type"], plain(item["name"])] for item in listed["artifacts"]],
+    )
+    say_next(f"crewship runs download {run}", "fetch them")
+
+
+@app.command("download")
+def download(
+    ctx: typer.Context,
+    run: RunId,
+    file: Annotated[str | None, typer.Argument(metavar="FILE", help="One artifact's name; default: all.")] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="PATH", help="Where to: a file, - for stdout, or a folder."),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace files that are there with other content.")] = False,
+) -> None:
+    """Download artifacts: one into this folder, or all into a folder named after the run."""
+    from cli.artifacts import download_all, download_one
+    from crewship.errors import Usage
+
+    if file is None and str(output) == "-":
+        raise Usage("stdout takes one artifact", hint=f"crewship runs download {run} FILE -o -")
+    with connect(ctx) as client:
+        if file is None:
+            download_all(client, run, output or Path(run), overwrite=force)
+        else:
+            download_one(client, run, file, output, overwrite=force)
+
+
+@app.command("verify")
+def verify_run(
+    ctx: typer.Context,
+    run: Annotated[str, typer.Argument(metavar="RUN|FILE", help="A run's id, a saved events.ndjson, or - for stdin.")],
+    as_json: Json = False,
+) -> None:
+    """Check that a log is whole: each event carries the hash of all before it.
+
+    A file is checked without a server.
+    """
+    from cli.output import data_json, fields, say_done, say_warning
+    from cli.verify import verify_file, verify_log
+
+    if run == "-" or Path(run).is_file():
+        found = verify_file(run)
+    else:
+        with connect(ctx) as client:
+            found = verify_log(line.raw for line in read_log(client, run, after=0, follow=False, types=None))
+    if as_json:
+        data_json({"ok": True, "events": found.events, "complete": found.complete, "hash": found.hash})
+        return
+    say_done(f"{found.events:,} events, no gap, every hash right")
+    if not found.complete:
+        say_warning("the last one is not a terminal event: the run goes on, or the file was cut there")
+    fields([("last hash", found.hash)])
+
+
+def read_log(client: Any, run: str, *, after: int, follow: bool, types: set[str] | None) -> Any:
+    """Lines of a run's log: up to its end with ``follow``, else those there are now. Terminal events come in any case."""
+    from cli.client import segment
+    from crewship.events import RUN_TERMINAL
+
+    path = f"/runs/{segment(run)}"
+    last_seq = None
+    if not follow:
+        found = client.get(path)
+        if found["status"] in ("pending", "running"):
+            last_seq = (found.get("events") or {}).get("last_seq")
+            follow_seconds = 1.0 if last_seq is None else 30.0
+            if last_seq is not None and last_seq <= after:
+                return
+        else:
+            follow_seconds = 30.0
+    query = None if types is None else ",".join(sorted(types | RUN_TERMINAL))
+    quiet_seconds = 30.0 if follow else follow_seconds
+    for line in client.events(f"{path}/events", after=after, types=query, quiet_seconds=quiet_seconds):
+        if line is None:
+            if follow or quiet_seconds > 1:
+                continue
+            return  # a live run whose last event is not known: what came is what there is
+        if last_seq is not None and line.event.seq > last_seq:
+            return
+        yield line
+        if line.event.seq == last_seq:
+            return
+
+
+def print_run(run: dict[str, Any]) -> None:
+    """A run for people."""
+    import json
+
+    from cli.ansi import plain
+    from cli.human import age, duration, size
+    from cli.output import fields, status
+
+    error, usage, waiting = run.get("error") or {}, run.get("usage") or {}, run.get("waiting_for")
+    cancel, isolation = run.get("cancel") or {}, run.get("isolation") or {}
+    used = [
+        f"{usage['cpu_seconds']:.2f} CPU-seconds" if usage.get("cpu_seconds") is not None else "",
+        f"{size(usage['peak_memory_bytes'])} memory" if usage.get("peak_memory_bytes") else "",
+    ]
+    output = run.get("output")
+    if output is None or isinstance(output, str):
+        output_text = output or ""
+    else:
+        output_text = json.dumps(output, indent=2, ensure_ascii=False)
+    fields(
+        [
+            ("run", run["id"]),
+            ("project", run["project"]),
+            ("deployment", run["deployment_id"]),
+            ("status", status(run["status"])),
+            ("waits for", f"{waiting['reason']}, position {waiting.get('position')}" if waiting else ""),
+            ("created", f"{age(run['created_at'])}  {run['created_at']}"),
+            ("took", duration(run["duration_ms"]) if run.get("duration_ms") is not None else ""),
+            ("labels", " ".join(f"{key}={value}" for key, value in (run.get("labels") or {}).items())),
+            ("input", json.dumps(run.get("input"), ensure_ascii=False)),
+            ("output", output_text),
+            ("error", f"{plain(str(error.get('message', '')))} [{error.get('code')}]" if error else ""),
+            ("hint", error.get("hint") or ""),
+            ("traceback", "\n".join(plain(line) for line in (error.get("traceback") or "").splitlines())),
+            ("canceled", "\n".join(f"{key.removesuffix('_at'):<10}{value}" for key, value in cancel.items() if value)),
+            ("used", ", ".join(part for part in used if part)),
+            ("isolation", ", ".join(f"{key} {json.dumps(value)}" for key, value in isolation.items())),
+            ("events", str((run.get("events") or {}).get("last_seq") or "")),
+            ("artifacts", str(run.get("artifact_count") or "")),
+        ]
+    )  # fmt: skip

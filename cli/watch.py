@@ -1,0 +1,221 @@
+"""Waits for a run to end, with its timeline or without, and does what Ctrl-C means there.
+
+The first Ctrl-C cancels the run (on a terminal it asks), the second forces, the third leaves. The loss of the connection ends
+nothing: the stream goes on where it broke, for as long as the run lives.
+"""
+
+import sys
+import time
+from contextlib import suppress
+from typing import IO, Any
+
+from cli.client import Client
+from cli.output import can_ask, data, say
+from cli.screen import Screen
+from cli.timeline import Timeline
+from crewship.errors import Unavailable
+from crewship.events import RUN_TERMINAL
+
+_WAIT_SECONDS = 20
+"""A ``?wait=`` call's length; between two of them the status line learns why a run waits."""
+_QUIET_SECONDS = 20.0
+_PENDING_QUIET_SECONDS = 3.0
+"""Before the run has started nothing comes over the stream, and people want to know what it waits for."""
+
+
+class LeftRunning(Exception):
+    """The person stopped watching, and the run goes on."""
+
+
+class Watch:
+    """One run that is waited for.
+
+    Attributes:
+        interrupted: Whether Ctrl-C was pressed: the command then ends with 130.
+    """
+
+    def __init__(self, client: Client, run: dict[str, Any]) -> None:
+        self.interrupted = False
+        self._client = client
+        self._run = run
+        self._run_id: str = run["id"]
+        self._path = f"/runs/{run['id']}"
+        self._presses = 0
+        self._after = 0
+        self._trouble = ""
+        self._screen: Screen | None = None
+
+    def until_end(self) -> dict[str, Any]:
+        """Wait quietly (a status line on a terminal); the Run as it ended."""
+        self._screen = Screen(self._caption)
+        with self._screen:
+            while True:
+                try:
+                    return self._poll()
+                except KeyboardInterrupt:
+                    self._interrupt()
+
+    def stream(self, *, ndjson: bool) -> dict[str, Any]:
+        """Show the events as they come: the timeline on stderr, or with ``ndjson`` the log's own lines on stdout."""
+        self._screen = Screen(self._caption, quiet=ndjson)
+        timeline = Timeline(self._screen.paint, self._screen.width)
+        with self._screen:
+            while True:
+                try:
+                    self._read(self._screen, None if ndjson else timeline)
+                    return self._poll()
+                except KeyboardInterrupt:
+                    self._interrupt()
+
+    # --- inner --------------------------------------------------------------------------------------------------------
+
+    def _poll(self) -> dict[str, Any]:
+        failures = 0
+        wait_seconds = 1  # the first answer soon, for the status line
+        while True:
+            try:
+                self._run = self._client.get(self._path, wait=wait_seconds)
+            except Unavailable as error:
+                self._trouble = f"{error.detail}; trying again"
+                failures += 1
+                time.sleep(min(5.0, 0.2 * 2**failures))
+                continue
+            self._trouble, failures, wait_seconds = "", 0, _WAIT_SECONDS
+            if self._run["status"] in ("succeeded", "failed", "canceled"):
+                return self._run
+
+    def _read(self, screen: Screen, timeline: Timeline | None) -> None:
+        self._timeline = timeline
+        started = False
+        while True:
+            quiet = _QUIET_SECONDS if started else _PENDING_QUIET_SECONDS
+            lines = self._client.events(
+                f"{self._path}/events", after=self._after, quiet_seconds=quiet, connected=True, on_break=self._broke
+            )
+            for line in lines:
+                self._trouble = ""
+                if line is None:
+                    if not started:
+                        with suppress(Unavailable):
+                            self._run = self._client.get(self._path)
+                    continue
+                self._after = line.event.seq
+                if timeline is None:
+                    write_bytes(sys.stdout, line.raw + b"\n")
+                else:
+                    screen.show(timeline.lines(line.event))
+                if line.event.type in RUN_TERMINAL:
+                    return
+                if not started:
+                    started = True
+                    break  # open again with the longer patience
+            else:
+                return
+
+    def _broke(self, reason: str) -> None:
+        self._trouble = "connection lost; trying again"
+
+    def _caption(self) -> str:
+        if self._trouble:
+            return f"{self._run_id}  {self._trouble}"
+        if self._presses:
+            return f"{self._run_id}  canceling" + (", by force" if self._presses > 1 else "; Ctrl-C forces")
+        timeline: Timeline | None = getattr(self, "_timeline", None)
+        if timeline is not None and timeline.activity:
+            return timeline.activity
+        waiting = self._run.get("waiting_for")
+        if waiting:
+            position = waiting.get("position")
+            return f"{self._run_id}  waits: {waiting.get('reason')}" + (f", position {position}" if position else "")
+        return f"{self._run_id}  {self._run['status'] if self._after == 0 else 'running'}"
+
+    # --- Ctrl-C -------------------------------------------------------------------------------------------------------
+
+    def _interrupt(self) -> None:
+        try:
+            self._on_interrupt()
+        except KeyboardInterrupt:
+            self._cancel(force=True)
+
+    def _on_interrupt(self) -> None:
+        self.interrupted = True
+        if self._presses == 0 and can_ask() and not self._agreed():
+            self.interrupted = False
+            return
+        if self._presses >= 2:
+            say(f"{self._run_id} is being canceled; see: crewship runs show {self._run_id}")
+            raise LeftRunning
+        self._cancel(force=self._presses == 1)
+
+    def _cancel(self, *, force: bool) -> None:
+        self._presses = 2 if force else 1
+        if self._screen is None or not self._screen.live:
+            say(f"canceling {self._run_id}" + (" by force" if force else "; Ctrl-C again forces"))
+        self._client.post(f"{self._path}/cancel", {"force": True} if force else {})
+
+    def _agreed(self) -> bool:
+        """Ask whether to cancel; Ctrl-C at the question raises and so forces."""
+        assert self._screen is not None
+        with self._screen.paused():
+            while True:
+                sys.stderr.write(f"\rCancel {self._run_id}? [y]es, [n]o, [l]eave it running: ")
+                sys.stderr.flush()
+                answer = sys.stdin.readline()
+                word = answer.strip().lower()
+                if word in ("y", "yes"):
+                    return True
+                if word in ("n", "no"):
+                    return False
+                if word in ("l", "leave") or not answer:
+                    say(f"{self._run_id} goes on; to see it: crewship runs events {self._run_id} --follow")
+                    raise LeftRunning
+
+
+def write_bytes(stream: IO[str], content: bytes) -> None:
+    """Bytes on a text stream, exactly."""
+    stream.flush()
+    stream.buffer.write(content)  # type: ignore[attr-defined]
+    stream.buffer.flush()  # type: ignore[attr-defined]
+
+
+def say_end(run: dict[str, Any], *, drawn: bool) -> None:
+    """How a run ended, on stderr: the mark and time (unless ``drawn`` by the timeline), and the error."""
+    from cli.ansi import plain
+    from cli.output import CYAN, DIM, RED, paint_for
+    from cli.timeline import ending
+
+    paint = paint_for(sys.stderr)
+    run_id, error = run["id"], run.get("error")
+    if not drawn:
+        say(f"{ending(paint, run['status'], run.get('duration_ms'))}  {paint(run_id, DIM)}")
+    if error:
+        for line in (error.get("traceback") or "").splitlines():
+            say("  " + paint(plain(line), DIM))
+        message, *more = str(error.get("message") or error.get("code")).splitlines() or [""]
+        say(f"{paint('error:', RED)} {plain(message)} [{error.get('code')}]")
+        for line in more:
+            say(f"  {plain(line)}")
+        if error.get("hint"):
+            say(f"{paint('hint:', CYAN)} {plain(error['hint'])}")
+
+
+def say_next_step(run: dict[str, Any], *, downloaded: bool) -> None:
+    """The command that a person will probably want after a run."""
+    from cli.human import count
+    from cli.output import say_next
+
+    if run.get("artifact_count") and not downloaded:
+        say_next(f"crewship runs download {run['id']}", f"fetch {count(run['artifact_count'], 'artifact')}")
+    elif run["status"] == "failed":
+        say_next(f"crewship runs logs {run['id']}", "its log")
+    else:
+        say_next(f"crewship runs show {run['id']}", "look at it again")
+
+
+def print_output(output: Any) -> None:
+    """A run's output on stdout: a string as it is, nothing for null, JSON for everything else."""
+    import json
+
+    if output is None:
+        return
+    data(output if isinstance(output, str) else json.dumps(output, indent=2, ensure_ascii=False))

@@ -1,0 +1,323 @@
+"""A platform in a thread that speaks the HTTP contract, for tests of the CLI over real connections.
+
+Runs are scripted: a test says which events come, when the connection breaks, and what waits for whom. Nothing sleeps: what
+has to wait is held by a ``threading.Event`` that the test or a request sets.
+"""
+
+import asyncio
+import hashlib
+import json
+import threading
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import JSONResponse, StreamingResponse
+
+from crewship.events import GENESIS, TERMINAL, Draft, parse, render, seek
+
+KEY = "csk_test_0123456789"
+AT = "2026-01-31T09:05:00.000Z"
+
+
+def at(milliseconds: int) -> str:
+    """A time so long after the run's start."""
+    seconds, milliseconds = divmod(milliseconds, 1000)
+    return f"2026-01-31T09:{5 + seconds // 60:02d}:{seconds % 60:02d}.{milliseconds:03d}Z"
+
+
+@dataclass
+class Log:
+    """Lines that a reader gets, in pieces: after each piece the connection is cut, but after the last."""
+
+    lines: bytes = b""
+    cuts: list[int] = field(default_factory=list)
+    """Seqs after which the connection breaks, each once."""
+    hold_after: int | None = None
+    """Seq after which nothing more comes until ``released``."""
+    released: threading.Event = field(default_factory=threading.Event)
+    reads: list[int] = field(default_factory=list)
+    """``after`` of each request."""
+
+    def write(self, milliseconds: int, type_: str, **data: Any) -> None:
+        events = list(parse(self.lines))
+        seq, digest = (events[-1].seq, events[-1].hash) if events else (0, GENESIS)
+        rendered, _, _ = render([Draft(at(milliseconds), type_, data)], seq + 1, digest)
+        self.lines += rendered
+
+
+class Platform:
+    """State of the fake platform and its server."""
+
+    def __init__(self) -> None:
+        self.projects: dict[str, dict[str, Any]] = {}
+        self.env: dict[str, dict[str, str]] = {}
+        self.deployments: dict[str, dict[str, Any]] = {}
+        self.runs: dict[str, dict[str, Any]] = {}
+        self.logs: dict[str, Log] = {}
+        self.artifacts: dict[str, dict[str, bytes]] = {}
+        self.requests: list[tuple[str, str, Any]] = []
+        """Method, path with query, and JSON body of each call."""
+        self.uploads: list[tuple[str, bytes, str | None]] = []
+        self.cancels: list[bool] = []
+        """``force`` of each cancel."""
+        self.canceled = threading.Event()
+        self.on_cancel: Any = None
+        self.next_build: Log = built()
+        self.next_deployment: dict[str, Any] = {"status": "ready", "error": None}
+        self.next_run: dict[str, Any] = {}
+        self.next_log: Log = Log()
+        self.fail_next: list[Response] = []
+        self.url = ""
+
+    # --- what tests put in --------------------------------------------------------------------------------------------
+
+    def add_project(self, name: str, current: str | None = None) -> None:
+        self.projects[name] = {"name": name, "current_deployment_id": current, "created_at": AT}
+
+    def add_run(self, run_id: str, log: Log | None = None, **fields: Any) -> dict[str, Any]:
+        run = {
+            "id": run_id, "project": "research-crew", "deployment_id": "dep_one", "status": "succeeded",
+            "input": {}, "output": None, "error": None, "labels": {}, "created_at": AT, "started_at": AT,
+            "completed_at": AT, "duration_ms": 4400, "waiting_for": None, "cancel": None, "usage": {}, "isolation": {},
+            "events": {"last_seq": None}, "artifact_count": 0,
+        } | fields  # fmt: skip
+        self.runs[run_id] = run
+        self.logs[run_id] = log or Log()
+        return run
+
+    # --- server -------------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        config = uvicorn.Config(self.app(), host="127.0.0.1", port=0, log_level="error", ws="none", lifespan="off")
+        self._server = uvicorn.Server(config)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        ready = threading.Event()
+
+        async def serve() -> None:
+            self._loop = asyncio.get_running_loop()
+            await self._server.serve()
+
+        original = self._server.startup
+
+        async def startup(*args: Any, **kwargs: Any) -> None:
+            await original(*args, **kwargs)
+            ready.set()
+
+        self._server.startup = startup  # type: ignore[method-assign]
+        self._thread = threading.Thread(target=lambda: asyncio.run(serve()), daemon=True)
+        self._thread.start()
+        assert ready.wait(20)
+        self.url = f"http://127.0.0.1:{self._server.servers[0].sockets[0].getsockname()[1]}"
+
+    def stop(self) -> None:
+        for log in self.logs.values():
+            log.released.set()
+        self._server.should_exit = True
+        self._server.force_exit = True
+        self._thread.join(20)
+
+    def app(self) -> FastAPI:  # noqa: C901 - one route after the other
+        app = FastAPI()
+
+        @app.middleware("http")
+        async def guard(request: Request, call_next: Any) -> Any:
+            body = await request.body()
+            is_json = "json" in request.headers.get("content-type", "")
+            query = f"?{request.url.query}" if request.url.query else ""
+            self.requests.append((request.method, request.url.path + query, json.loads(body) if is_json else None))
+            if request.headers.get("authorization") != f"Bearer {KEY}":
+                return problem(401, "unauthorized", "the API key is not known")
+            if self.fail_next:
+                return self.fail_next.pop(0)
+            return await call_next(request)
+
+        @app.get("/v1/projects")
+        def projects() -> Any:
+            return {"projects": list(self.projects.values()), "next_cursor": None}
+
+        @app.get("/v1/projects/{name}")
+        def project(name: str) -> Any:
+            return self.projects.get(name) or problem(404, "project_not_found", f"there is no project {name}")
+
+        @app.delete("/v1/projects/{name}")
+        def delete(name: str) -> Any:
+            del self.projects[name]
+            return Response(status_code=202)
+
+        @app.get("/v1/projects/{name}/env")
+        def env(name: str) -> Any:
+            if name not in self.projects:
+                return problem(404, "project_not_found", f"there is no project {name}")
+            rows = [
+                {"name": key, "updated_at": AT, "secret": True, "preview": f"{value[:2]}…"}
+                for key, value in sorted(self.env.get(name, {}).items())
+            ]
+            return {"env": rows}
+
+        @app.patch("/v1/projects/{name}/env")
+        async def patch_env(name: str, request: Request) -> Any:
+            body = await request.json()
+            self.add_project(name)
+            values = self.env.setdefault(name, {})
+            values |= body["set"]
+            for key in body["unset"]:
+                values.pop(key, None)
+            return {"version": 2}
+
+        @app.post("/v1/projects/{name}/deployments", status_code=202)
+        async def deploy(name: str, request: Request) -> Any:
+            form = await request.form()
+            source: Any = form["source"]
+            self.uploads.append((name, await source.read(), str(form["name"]) if "name" in form else None))
+            dep_id = f"dep_new{len(self.uploads)}"
+            activate = request.query_params.get("activate") != "false"
+            final = {
+                "id": dep_id, "project": name, "config": {"entrypoint": "main:kickoff", "framework": "python"},
+                "image": "sha256:1", "source_sha256": "0" * 64, "created_at": AT, "ready_at": at(3200),
+                "current": activate, **self.next_deployment,
+            }  # fmt: skip
+            self.deployments[dep_id] = final
+            self.logs[dep_id] = self.next_build
+            return final | {"status": "pending", "ready_at": None, "current": False, "error": None}
+
+        @app.get("/v1/projects/{name}/deployments")
+        def deployments(name: str) -> Any:
+            rows = [each for each in self.deployments.values() if each["project"] == name]
+            if not rows and name not in self.projects:
+                return problem(404, "project_not_found", f"there is no project {name}")
+            return {"deployments": rows, "next_cursor": None}
+
+        @app.get("/v1/deployments/{dep_id}")
+        def deployment(dep_id: str) -> Any:
+            return self.deployments.get(dep_id) or problem(404, "deployment_not_found", f"there is no {dep_id}")
+
+        @app.get("/v1/deployments/{dep_id}/events")
+        def build_events(dep_id: str, after: int = 0) -> Any:
+            return self._stream(self.logs[dep_id], after, None)
+
+        @app.post("/v1/projects/{name}/rollback")
+        async def rollback(name: str, request: Request) -> Any:
+            wanted = (await request.json()).get("deployment_id")
+            return {
+                "project": name, "deployment_id": wanted or "dep_one", "previous_deployment_id": "dep_two",
+                "changed": True, "duration_ms": 43,
+            }  # fmt: skip
+
+        @app.post("/v1/runs", status_code=202)
+        async def invoke(request: Request) -> Any:
+            body = await request.json()
+            name = body.get("project")
+            if name is not None and name not in self.projects:
+                return problem(404, "project_not_found", f"there is no project {name}")
+            run_id = f"run_new{len(self.runs)}"
+            fields = {"project": name or "research-crew", "input": body["input"]} | self.next_run
+            run = self.add_run(run_id, self.next_log, **fields)
+            return run | {"status": "pending", "output": None, "error": None, "duration_ms": None}
+
+        @app.get("/v1/runs")
+        def runs(request: Request) -> Any:
+            return {"runs": list(self.runs.values()), "next_cursor": None}
+
+        @app.get("/v1/runs/{run_id}")
+        def run(run_id: str) -> Any:
+            return self.runs.get(run_id) or problem(404, "run_not_found", f"there is no run {run_id}")
+
+        @app.post("/v1/runs/{run_id}/cancel", status_code=202)
+        async def cancel(run_id: str, request: Request) -> Any:
+            force = bool((await request.json()).get("force"))
+            self.cancels.append(force)
+            if self.on_cancel is not None:
+                self.on_cancel(run_id, force)
+            return self.runs[run_id]
+
+        @app.get("/v1/runs/{run_id}/events")
+        def events(run_id: str, after: int = 0, types: str | None = None) -> Any:
+            if run_id not in self.runs:
+                return problem(404, "run_not_found", f"there is no run {run_id}")
+            return self._stream(self.logs[run_id], after, types)
+
+        @app.get("/v1/runs/{run_id}/artifacts")
+        def artifacts(run_id: str) -> Any:
+            rows = [
+                {"name": name, "size": len(content), "content_type": "text/plain", "created_at": AT,
+                 "sha256": hashlib.sha256(content).hexdigest()}
+                for name, content in self.artifacts.get(run_id, {}).items()
+            ]  # fmt: skip
+            return {"artifacts": rows}
+
+        @app.get("/v1/runs/{run_id}/artifacts/{name:path}")
+        def artifact(run_id: str, name: str) -> Any:
+            return Response(self.artifacts[run_id][name], media_type="text/plain")
+
+        return app
+
+    def _stream(self, log: Log, after: int, types: str | None) -> Any:
+        log.reads.append(after)
+        last = list(parse(log.lines))[-1] if log.lines else None
+        if last is not None and last.seq == after and last.type in TERMINAL:
+            return Response(status_code=204)
+
+        async def body() -> AsyncIterator[bytes]:
+            seen = after
+            while True:
+                wanted = frozenset(types.split(",")) if types else None
+                for event, line in zip(parse(log.lines), log.lines.splitlines(keepends=True), strict=True):
+                    if event.seq <= seen:
+                        continue
+                    if log.hold_after is not None and event.seq > log.hold_after and not log.released.is_set():
+                        break
+                    seen = event.seq
+                    if seek(line, after, wanted):
+                        yield line
+                    if event.seq in log.cuts:
+                        log.cuts.remove(event.seq)
+                        raise ConnectionResetError("cut by the test")
+                    if event.type in TERMINAL:
+                        return
+                yield b"\n"
+                await asyncio.sleep(0.02)
+
+        return StreamingResponse(body(), media_type="application/x-ndjson")
+
+
+def problem(status: int, code: str, detail: str, **more: Any) -> JSONResponse:
+    body = {"type": f"about:{code}", "title": code, "status": status, "detail": detail, "code": code, "hint": None}
+    return JSONResponse(body | more, status, media_type="application/problem+json")
+
+
+def built() -> Log:
+    """A build that works."""
+    log = Log()
+    log.write(0, "build.started")
+    log.write(100, "log", message="install 3 packages", source="crewship", level="info", stream="stdout")
+    log.write(900, "log", message="resolved 3 packages", level="info", stream="stderr")
+    log.write(2000, "log", message="import main:kickoff", source="crewship", level="info", stream="stdout")
+    log.write(3000, "build.completed", duration_ms=3000)
+    log.write(3000, "deployment.activated", deployment_id="dep_new1")
+    log.write(3000, "deployment.ready", deployment_id="dep_new1")
+    return log
+
+
+def crew_log() -> Log:
+    """A run with one of everything."""
+    log = Log()
+    log.write(0, "run.started", deployment_id="dep_one")
+    log.write(100, "task.started", task="Research quantum computing")
+    log.write(110, "agent.started", agent="Researcher", task="Research quantum computing")
+    log.write(200, "llm.called", agent="Researcher", model="gpt-4o-mini")
+    log.write(
+        2100, "llm.completed", agent="Researcher", model="gpt-4o-mini", input_tokens=812, output_tokens=214, ms=1900
+    )
+    log.write(2200, "tool.called", agent="Researcher", tool="web_search", input={"query": "qubits"})
+    log.write(2300, "log", message="\x1b[2J\x1b[31mred\x1b[0m line", level="info", stream="stdout")
+    log.write(3400, "tool.result", agent="Researcher", tool="web_search", output="3 pages", ms=1200)
+    log.write(3500, "log", message="careful", level="warning", stream="stderr")
+    log.write(3600, "artifact", name="notes.md", size=1234, content_type="text/markdown")
+    log.write(3700, "agent.completed", agent="Researcher", task="Research quantum computing", output="done")
+    log.write(3710, "task.completed", task="Research quantum computing", ms=3610)
+    log.write(3800, "artifact", name="notes.md", size=1234, content_type="text/markdown")
+    log.write(4400, "run.completed", duration_ms=4400)
+    return log
