@@ -5,6 +5,7 @@ One client serves all threads. The SDK keeps a connection pool for each URL and 
 thread may do to a pool that another one has just been given; here, all URLs have one pool.
 """
 
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,19 +16,47 @@ import docker
 import docker.errors
 import docker.utils
 import requests
-from docker.transport import UnixHTTPAdapter
+from docker.constants import MINIMUM_DOCKER_API_VERSION
+from docker.transport.unixconn import UnixHTTPAdapter, UnixHTTPConnection, UnixHTTPConnectionPool
 
 from crewship.engine import LABEL_INSTANCE, ContainerMissing
 from crewship.errors import Unavailable
 
 _POOL_CONNECTIONS = 64  # kept open; more are made when needed
+_UNIX_BASE_URL = "http+docker://localhost"  # what the SDK calls any unix socket
 
 
-class _OnePoolAdapter(UnixHTTPAdapter):  # type: ignore[misc]
+class _Connection(UnixHTTPConnection):  # type: ignore[misc]
+    def connect(self) -> None:
+        """As the SDK's, which leaves the socket open when nobody listens."""
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            sock.settimeout(self.timeout)
+            sock.connect(self.unix_socket)
+        except OSError:
+            sock.close()
+            raise
+        self.sock = sock
+
+
+class _Pool(UnixHTTPConnectionPool):  # type: ignore[misc]
+    def _new_conn(self) -> _Connection:
+        return _Connection(self.base_url, self.socket_path, self.timeout)
+
+
+class _UnixAdapter(UnixHTTPAdapter):  # type: ignore[misc]
     """All requests by one connection pool: a unix socket has one peer."""
 
-    def get_connection(self, url: str, proxies: Any = None) -> Any:
-        return super().get_connection("http+docker://localhost", proxies)
+    def __init__(self, socket_path: str, timeout_seconds: float) -> None:
+        super().__init__(f"http+unix://{socket_path}", timeout_seconds)
+        self._pool = _Pool(_UNIX_BASE_URL, self.socket_path, timeout_seconds, _POOL_CONNECTIONS)
+
+    def get_connection(self, url: str, proxies: Any = None) -> _Pool:
+        return self._pool
+
+    def close(self) -> None:
+        self._pool.close()
+        super().close()
 
 
 class DockerConnection:
@@ -58,16 +87,31 @@ class DockerConnection:
                     self._api = self._connect()
         return self._api
 
+    def close(self) -> None:
+        """Let the connections go; a later call connects anew."""
+        with self._lock:
+            api, self._api = self._api, None
+        if api is not None:
+            api.close()
+
     def _connect(self) -> Any:
+        first = self._client(MINIMUM_DOCKER_API_VERSION)
+        try:
+            return self._client(first.version(api_version=False)["ApiVersion"])
+        finally:
+            first.close()
+
+    def _client(self, version: str) -> Any:
         options = docker.utils.kwargs_from_env()
         if self._base_url is not None:
             options["base_url"] = self._base_url
-        api = docker.APIClient(version="auto", timeout=self._timeout_seconds, **options)
+        api = docker.APIClient(version=version, timeout=self._timeout_seconds, **options)
         # Proxies and ~/.netrc are for the way to servers; looking for them costs a file's read with each request.
         api.trust_env = False
-        if api.base_url == "http+docker://localhost":
-            socket_url = f"http+unix://{api.get_adapter(api.base_url).socket_path}"
-            api.mount("http+docker://", _OnePoolAdapter(socket_url, api.timeout, max_pool_size=_POOL_CONNECTIONS))
+        if api.base_url == _UNIX_BASE_URL:
+            sdks = api.get_adapter(_UNIX_BASE_URL)
+            api.mount("http+docker://", _UnixAdapter(sdks.socket_path, self._timeout_seconds))
+            sdks.close()
         return api
 
 
