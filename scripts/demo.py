@@ -2,7 +2,8 @@
 
 Starts ``crewship dev`` with a data folder and ports of its own, deploys ``examples/report-crew``, runs it, changes it, rolls it
 back, and checks every claim that it makes. Whatever happens it stops the platform and removes what it made: the project (with
-its images) through the API, containers by the label of its own installation, and its temporary folder. Caches stay.
+its images) through the API, containers and bridge by the label of its own installation, and its temporary folder. Caches
+stay.
 
 Exit codes: 0 all claims held · 1 one did not · 130 interrupted.
 """
@@ -88,7 +89,7 @@ class Platform:
         self.process = subprocess.Popen(
             [*CLI, *command],
             cwd=ROOT,
-            env=env | {"CREWSHIP_INSTANCE": self.instance},
+            env=env | {"CREWSHIP_INSTANCE": self.instance, "CREWSHIP_NETWORK": f"crewdemo{os.getpid() % 10**7}"},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -144,21 +145,22 @@ class Platform:
                 os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
 
-    def remove_containers(self) -> int:
-        """Remove containers of this installation, if any are left; how many there were."""
+    def sweep(self) -> None:
+        """Remove what this installation has in the engine: containers that are left, and its bridge."""
         import docker
         from docker.errors import DockerException
 
         from crewship.engine import LABEL_INSTANCE
 
+        ours = {"label": f"{LABEL_INSTANCE}={self.instance}"}
         try:
             with contextlib.closing(docker.from_env()) as engine:
-                left = engine.containers.list(all=True, filters={"label": f"{LABEL_INSTANCE}={self.instance}"})
-                for container in left:
+                for container in engine.containers.list(all=True, filters=ours):
                     container.remove(force=True, v=True)
-                return len(left)
-        except DockerException:
-            return 0
+                for network in engine.networks.list(filters=ours):
+                    network.remove()
+        except DockerException as error:
+            say(f"could not sweep the engine: {error}")
 
 
 def say_over(text: str) -> None:
@@ -350,8 +352,8 @@ def platform(folder: Path) -> Iterator[Show]:
                 show.delete_project()
             show.http.close()
         running.stop()
-        left = running.remove_containers()
-        say(f"platform stopped{f', {left} containers removed' if left else ''}, images and data of the demo removed")
+        running.sweep()
+        say("platform stopped; its data, images, containers and bridge are gone")
 
 
 def main() -> int:
