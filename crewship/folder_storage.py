@@ -70,7 +70,8 @@ class FolderStore:
                 made = _move(self._root, unfinished, target)
                 # The innermost first: on a journaling file system its commit holds the others, which then cost nothing.
                 for folder in (target.parent, *made):
-                    _sync_folder(folder)
+                    with contextlib.suppress(FileNotFoundError):  # deleted already by somebody else
+                        _sync_folder(folder)
         except BaseException:
             with contextlib.suppress(OSError):
                 unfinished.unlink()
@@ -131,19 +132,20 @@ class FolderStore:
 
 def _move(root: Path, unfinished: Path, target: Path) -> list[Path]:
     """Rename, making folders as needed; the folders that got a new one, innermost first."""
-    made: list[Path] = []
+    made: set[Path] = set()
     while True:
         try:
             unfinished.rename(target)
-            return made
+            return sorted(made, key=lambda folder: len(folder.parts), reverse=True)
         except FileNotFoundError:
             if not unfinished.exists():
                 raise
-        # Again as often as a delete in another thread removes a folder for being empty before our file is in it.
-        missing = [folder for folder in target.parents if folder.is_relative_to(root) and not folder.exists()]
-        for folder in reversed(missing):
-            folder.mkdir(exist_ok=True)
-        made = [folder.parent for folder in missing]
+        # Again as often as a delete in another thread removes a folder for being empty before ours is in it.
+        with contextlib.suppress(FileNotFoundError):
+            for folder in reversed(target.relative_to(root).parents):
+                if not (root / folder).exists():
+                    (root / folder).mkdir(exist_ok=True)
+                    made.add((root / folder).parent)
 
 
 def _copy(data: bytes | BinaryIO, file: BinaryIO) -> int:
