@@ -35,7 +35,7 @@ CLI = [sys.executable, "-m", "cli.main"]
 PROJECT = "report-crew"
 READY_TIMEOUT_SECONDS = 1800  # the very first start may build a base image and a Temporal server
 STOP_TIMEOUT_SECONDS = 30
-PACE_SECONDS = 0.25  # between the crew's steps in the first run, so that the timeline is seen to be live
+PACE_SECONDS = 0.5  # between the crew's steps in the first run, so that the timeline is seen to be live
 
 TERMINAL = sys.stdout.isatty()
 COLOR = TERMINAL and not os.environ.get("NO_COLOR")

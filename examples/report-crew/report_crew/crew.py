@@ -45,7 +45,7 @@ def kickoff(inputs: dict[str, Any]) -> dict[str, Any]:
     """
     logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s", stream=sys.stdout)
     topic = str(inputs.get("topic") or "Untitled")
-    top = _number(inputs, "top", 10.0)
+    top = int(_number(inputs, "top", 10.0))
     pace_seconds = _number(inputs, "pace_seconds", 0.0)
     text, rows = inputs.get("text"), inputs.get("rows")
     if text is None and rows is None:
@@ -55,52 +55,55 @@ def kickoff(inputs: dict[str, Any]) -> dict[str, Any]:
     print(f"report-crew {VERSION} on {topic!r}")
     ARTIFACTS.mkdir(exist_ok=True)
     summary: dict[str, Any] = {"version": VERSION, "topic": topic}
-    data: dict[str, Any] = {"topic": topic, "version": VERSION}
+    data = dict(summary)
     sections = [f"# {TITLE.format(topic=topic)}\n"]
     steps = 1 + (text is not None) + (rows is not None)
-    done = 0
 
     if text is not None:
-        if not isinstance(text, str):
-            raise ValueError(f"input 'text' must be a string, not {type(text).__name__}")
-        measured = texts.measure(text, top=int(top))
-        print(f"text: {measured.words} words in {measured.sentences} sentences, {measured.unique_words} different")
-        if measured.words < 100:
-            log.warning("readability of %d words says little; it was made for samples of 100 and more", measured.words)
-        log.info("reading ease %.1f (%s)", measured.reading_ease, measured.reading_level)
-        _pause(pace_seconds)
+        measured = _measure_text(text, top)
         _write("words.svg", report.chart(f"Most frequent words: {topic}", measured.top_words))
         sections.append(report.text_section(measured))
         data["text"] = measured.as_dict()
-        summary |= {
-            "words": measured.words,
-            "sentences": measured.sentences,
-            "reading_ease": measured.reading_ease,
-            "reading_level": measured.reading_level,
-            "top_words": [word for word, _ in measured.top_words[:5]],
-        }
-        progress(done := done + 1, steps)
-        _pause(pace_seconds)
+        summary |= {name: data["text"][name] for name in ("words", "sentences", "reading_ease", "reading_level")}
+        summary["top_words"] = [word for word, _ in measured.top_words[:5]]
+        progress(1, steps)
+        time.sleep(pace_seconds)
 
     if rows is not None:
         table = tables.read(rows)
-        columns = tables.measure(table)
-        print(f"rows: {len(table)} with {len(columns)} columns")
-        for column in columns:
-            if column.missing:
-                log.warning("column %r: %d of %d values are missing", column.name, column.missing, len(table))
+        columns = _measure_rows(table)
         sections.append(report.rows_section(len(table), columns))
         data["columns"] = [column.as_dict() for column in columns]
         summary |= {"rows": len(table), "columns": [column.name for column in columns]}
-        progress(done := done + 1, steps)
-        _pause(pace_seconds)
+        progress(steps - 1, steps)
+        time.sleep(pace_seconds)
 
     _write("report.md", "\n".join(sections))
     _write("data.json", json.dumps(data, indent=2, ensure_ascii=False) + "\n")
-    progress(done + 1, steps)
+    progress(steps, steps)
     summary["files"] = sorted(path.name for path in ARTIFACTS.iterdir())
     log.info("done: %s", ", ".join(summary["files"]))
     return summary
+
+
+def _measure_text(text: object, top: int) -> texts.TextMeasures:
+    if not isinstance(text, str):
+        raise ValueError(f"input 'text' must be a string, not {type(text).__name__}")
+    measured = texts.measure(text, top=top)
+    print(f"text: {measured.words} words in {measured.sentences} sentences, {measured.unique_words} different")
+    if measured.words < 100:
+        log.warning("readability of %d words says little; it was made for samples of 100 and more", measured.words)
+    log.info("reading ease %.1f (%s)", measured.reading_ease, measured.reading_level)
+    return measured
+
+
+def _measure_rows(rows: list[tables.Row]) -> list[tables.Column]:
+    columns = tables.measure(rows)
+    print(f"rows: {len(rows)} with {len(columns)} columns")
+    for column in columns:
+        if column.missing:
+            log.warning("column %r: %d of %d values are missing", column.name, column.missing, len(rows))
+    return columns
 
 
 def _write(name: str, content: str) -> None:
@@ -113,8 +116,3 @@ def _number(inputs: dict[str, Any], name: str, default: float) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
         raise ValueError(f"input {name!r} must be a number that is not negative, not {value!r}")
     return float(value)
-
-
-def _pause(seconds: float) -> None:
-    if seconds:
-        time.sleep(seconds)
