@@ -33,6 +33,8 @@ class Settings(BaseSettings):
     temporal_namespace: str = "default"
     temporal_ui_url: str = ""
     """Shown to people only; empty: not known."""
+    temporal_bin: Path | None = None
+    """Temporal's CLI, which ``crewship dev`` starts as a server; None: found or made (``crewship.provision.temporal``)."""
 
     api_host: str = "127.0.0.1"
     api_port: int = 8700
