@@ -256,7 +256,7 @@ def _make_platform_base(api: Any, slim: _Slim, step: Step, log: Path) -> BaseIma
         env = api.inspect_image(slim.image_id)["Config"].get("Env") or []
         path = next((item for item in env if item.startswith("PATH=")), f"PATH={_DEFAULT_PATH}")
         changes = [f"ENV {path}", "ENV LANG=C.UTF-8"]
-        changes += ["WORKDIR /app", "CMD []", "ENTRYPOINT []"]
+        changes += ["WORKDIR /app", "ENTRYPOINT []"]
         changes += [f"LABEL {_LABEL_PYTHON}={slim.python} {_LABEL_LAYOUT}={_LAYOUT}"]
         made = api.commit(container, repository, tag, changes=changes)
     finally:

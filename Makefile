@@ -1,0 +1,53 @@
+# Everything a fresh clone needs is made by the first target that needs it; `make` alone lists the targets.
+
+PYTHON := .venv/bin/python
+CODE := crewship workflows activities api worker cli runtime tests examples scripts benchmarks
+FOUND = $(wildcard $(CODE))
+
+.DEFAULT_GOAL := help
+.PHONY: help venv setup demo dev test test-unit check fmt lint types bench faults clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+venv:
+	@scripts/setup.sh
+
+setup: venv ## Get everything: .venv, container engine, Temporal, base image
+	@$(PYTHON) -m crewship.provision all
+
+demo: setup ## Deploy, invoke, watch, redeploy and roll back an example, in front of you
+	@$(PYTHON) scripts/demo.py
+
+dev: setup ## Run the whole platform on this machine; Ctrl-C stops it
+	@.venv/bin/crewship dev
+
+test: setup ## Run all tests, against the real parts
+	@$(PYTHON) -m crewship.provision minio
+	$(PYTHON) -m pytest
+
+test-unit: venv ## Run the tests that need no server (seconds)
+	$(PYTHON) -m pytest -m "not temporal and not docker and not platform"
+
+check: lint types test ## All that must be true of a commit: format, lint, types, tests
+
+fmt: venv ## Format the code
+	$(PYTHON) -m ruff format $(FOUND)
+	$(PYTHON) -m ruff check --fix $(FOUND)
+
+lint: venv ## Check format and lint
+	$(PYTHON) -m ruff format --check $(FOUND)
+	$(PYTHON) -m ruff check $(FOUND)
+
+types: venv ## Check the types (mypy, strict)
+	$(PYTHON) -m mypy
+
+bench: setup ## Measure what the design promises, against its baselines
+	$(PYTHON) -m benchmarks
+
+faults: setup ## Kill every process at bad moments and check each log
+	$(PYTHON) -m pytest tests/faults
+
+clean: ## Remove what the tools left in this folder; caches and data of the platform stay
+	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis dist
+	find . -name __pycache__ -type d -not -path './.venv/*' -prune -exec rm -rf {} +
