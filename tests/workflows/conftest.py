@@ -1,0 +1,44 @@
+"""Workers with stub activities on the suite's Temporal server, in the sandbox that production uses."""
+
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+from temporalio.client import Client
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.worker import Worker
+
+from tests.fixtures.temporal import temporal_server
+from tests.workflows.stubs import QUEUES
+from worker.sandbox import sandbox_runner
+from workflows.deploy import DeployWorkflow
+from workflows.rollback import RollbackWorkflow
+from workflows.run import RunWorkflow
+
+__all__ = ["temporal_server"]
+
+
+@pytest.fixture
+async def client(temporal_server: str) -> Client:
+    return await Client.connect(temporal_server, data_converter=pydantic_data_converter)
+
+
+@pytest.fixture
+def serving(client: Client) -> Callable[[list[Any]], contextlib.AbstractAsyncContextManager[None]]:
+    @contextlib.asynccontextmanager
+    async def serve(activities: list[Any]) -> AsyncIterator[None]:
+        async with contextlib.AsyncExitStack() as stack:
+            for queue in QUEUES:
+                await stack.enter_async_context(
+                    Worker(
+                        client,
+                        task_queue=queue,
+                        workflows=[RunWorkflow, DeployWorkflow, RollbackWorkflow] if queue == QUEUES[0] else [],
+                        activities=activities,
+                        workflow_runner=sandbox_runner(),
+                    )
+                )
+            yield
+
+    return serve

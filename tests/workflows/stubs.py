@@ -1,0 +1,121 @@
+"""Activities with the real names and a scripted behaviour, so that a workflow's own logic is what is tested."""
+
+import asyncio
+from typing import Any
+
+from temporalio import activity
+from temporalio.exceptions import ApplicationError
+
+from crewship import contracts
+from crewship.contracts import (
+    ActivateInput,
+    CloseDeploymentInput,
+    CloseRunInput,
+    ContainerFacts,
+    DeploymentRef,
+    EndFacts,
+    FinishInput,
+    FinishResult,
+    RunContainerInput,
+    RunError,
+    StepResult,
+    StopInput,
+    StopResult,
+)
+
+OK = EndFacts(exit_code=0, ok=True, result_at_ms=1_700_000_000_500)
+
+
+def facts(**changes: Any) -> ContainerFacts:
+    return ContainerFacts(
+        started=True,
+        end=OK,
+        exit_code=0,
+        started_at_ms=1_700_000_000_000,
+        ended_at_ms=1_700_000_001_000,
+        memory="512m",
+        pids=128,
+    ).model_copy(update=changes)
+
+
+class RunStubs:
+    """``run_container`` ends with ``self.facts`` once ``self.end`` is set (at once unless ``waits``)."""
+
+    def __init__(self, result: ContainerFacts | None = None, *, waits: bool = False) -> None:
+        self.facts = result or facts()
+        self.end = asyncio.Event()
+        if not waits:
+            self.end.set()
+        self.began = asyncio.Event()
+        self.stop_result = StopResult(found=True, sigterm_at_ms=1_700_000_000_100)
+        self.stops: list[StopInput] = []
+        self.closed: list[CloseRunInput] = []
+        self.failures = 0
+
+    def all(self) -> list[Any]:
+        return [self.run_container, self.stop_container, self.finish_container, self.close_run]
+
+    @activity.defn
+    async def run_container(self, run: RunContainerInput) -> ContainerFacts:
+        self.began.set()
+        if self.failures:
+            self.failures -= 1
+            raise ApplicationError("the engine is away", type="Unavailable")
+        activity.heartbeat()
+        while not self.end.is_set():
+            try:
+                await asyncio.wait_for(asyncio.shield(self.end.wait()), 0.2)
+            except TimeoutError:
+                activity.heartbeat()
+            except asyncio.CancelledError:
+                continue  # as the real one: it ends when the container does
+        return self.facts
+
+    @activity.defn
+    async def stop_container(self, stop: StopInput) -> StopResult:
+        self.stops.append(stop)
+        self.end.set()
+        return self.stop_result
+
+    @activity.defn
+    async def finish_container(self, finish: FinishInput) -> FinishResult:
+        return FinishResult(artifact_count=0, gone_at_ms=1_700_000_002_000)
+
+    @activity.defn
+    async def close_run(self, close: CloseRunInput) -> None:
+        self.closed.append(close)
+
+
+class DeployStubs:
+    """Steps that succeed, except the one that is given an error."""
+
+    def __init__(self, failing: str | None = None) -> None:
+        self.failing = failing
+        self.steps: list[str] = []
+        self.closed: list[CloseDeploymentInput] = []
+
+    def all(self) -> list[Any]:
+        return [self.build_image, self.smoke_boot, self.mark_ready, self.close_deployment]
+
+    def _step(self, name: str) -> StepResult:
+        self.steps.append(name)
+        return StepResult(error=RunError(code="import_error", message="no") if name == self.failing else None)
+
+    @activity.defn
+    async def build_image(self, ref: DeploymentRef) -> StepResult:
+        return self._step("build_image")
+
+    @activity.defn
+    async def smoke_boot(self, ref: DeploymentRef) -> StepResult:
+        return self._step("smoke_boot")
+
+    @activity.defn
+    async def mark_ready(self, activate: ActivateInput) -> None:
+        self._step("mark_ready")
+
+    @activity.defn
+    async def close_deployment(self, close: CloseDeploymentInput) -> None:
+        self.closed.append(close)
+
+
+QUEUES = (contracts.WORKFLOW_QUEUE, contracts.host_queue("test"), contracts.runs_queue("test"))

@@ -1,0 +1,86 @@
+"""DeployWorkflow and RollbackWorkflow on a real Temporal server."""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+
+import pytest
+from temporalio import activity
+from temporalio.client import Client
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.worker import Replayer
+
+from crewship import temporal
+from crewship.contracts import DeployInput, EventsPage, EventsQuery, RollbackInput, RollbackResult, host_queue
+from crewship.events import parse
+from crewship.ids import new_id
+from tests.workflows.stubs import DeployStubs
+from worker.sandbox import sandbox_runner
+from workflows.deploy import DeployWorkflow
+
+pytestmark = pytest.mark.temporal
+
+Serving = Callable[[list[Any]], AbstractAsyncContextManager[None]]
+
+
+async def deploy(client: Client, *, activate: bool = True) -> Any:
+    deployment = DeployInput(deployment_id=new_id("dep"), project="p", host="test", activate=activate, actor="key_1")
+    await temporal.start_deploy(client, deployment)
+    handle = client.get_workflow_handle(f"deploy-{deployment.deployment_id}")
+    result = await handle.result()
+    page = await handle.query("events", EventsQuery(include_terminal=True), result_type=EventsPage)
+    events = [event for entry in page.entries for event in parse((entry.lines or "").encode())]
+    return handle, result, events
+
+
+async def test_a_deployment_that_becomes_current(client: Client, serving: Serving) -> None:
+    stubs = DeployStubs()
+    async with serving(stubs.all()):
+        _, result, events = await deploy(client)
+    assert result["status"] == "ready"
+    assert stubs.steps == ["build_image", "smoke_boot", "mark_ready"]
+    assert [e.type for e in events] == ["build.completed", "deployment.activated", "deployment.ready"]
+
+
+async def test_without_activation_nothing_is_switched(client: Client, serving: Serving) -> None:
+    async with serving(DeployStubs().all()):
+        _, _, events = await deploy(client, activate=False)
+    assert [e.type for e in events] == ["build.completed", "deployment.ready"]
+
+
+@pytest.mark.parametrize("step", ["build_image", "smoke_boot"])
+async def test_a_project_that_cannot_be_built_fails_and_is_not_tried_again(
+    client: Client, serving: Serving, step: str
+) -> None:
+    stubs = DeployStubs(failing=step)
+    async with serving(stubs.all()):
+        handle, result, events = await deploy(client)
+        history = await handle.fetch_history()
+    assert result == {"status": "failed", "error_code": "import_error"}
+    assert [e.type for e in events] == ["build.failed", "deployment.failed"]
+    assert events[-1].data["error"]["code"] == "import_error"
+    assert stubs.steps.count(step) == 1
+    assert "mark_ready" not in stubs.steps
+    assert stubs.closed[0].error is not None
+    replayer = Replayer(
+        workflows=[DeployWorkflow], workflow_runner=sandbox_runner(), data_converter=pydantic_data_converter
+    )
+    await replayer.replay_workflow(history)
+
+
+async def test_rollback_answers_what_the_switch_said(client: Client, serving: Serving) -> None:
+    @activity.defn(name="switch_current")
+    async def switch_current(rollback: RollbackInput) -> RollbackResult:
+        return RollbackResult(deployment_id=rollback.deployment_id or "", changed=True)
+
+    async with serving([switch_current]):
+        results = await asyncio.gather(
+            *(
+                temporal.rollback(
+                    client, RollbackInput(project="p", deployment_id=f"dep_{n}", actor="key_1"), host_queue("test")
+                )
+                for n in range(5)
+            )
+        )
+    assert [r.deployment_id for r in results] == [f"dep_{n}" for n in range(5)]
