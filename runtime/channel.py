@@ -1,7 +1,9 @@
 """The crew's end of the socket to the supervisor: JSON lines both ways.
 
-Any thread may send. The crew's streams are flushed first, which is what puts a printed line before the event that follows
-it. A send that a signal's exception cuts short leaves its rest to the next one, so a message is whole or missing.
+Any thread may send. The crew's streams are flushed first, and a sender waits until the supervisor has drained these
+streams and taken the message (0.1 ms): so a line that was printed before an event comes before it in the log, and one that
+was printed after it comes after. A send that a signal's exception cuts short leaves its rest to the next one: a message is
+whole or missing.
 """
 
 import os
@@ -18,16 +20,19 @@ _COMMAND_LIMIT_BYTES = 64 << 20
 
 
 class Channel:
-    """A connected stream socket, given by its fd."""
+    """A connected stream socket and the pipe on which its messages are answered, given by their fds."""
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, fd: int, taken_fd: int) -> None:
         self._fd = fd
+        self._taken_fd = taken_fd
+        self._ticket = 0
         self._lock = RLock()
         self._unsent = b""
         self._lines = Lines(_COMMAND_LIMIT_BYTES)
         self._received: list[bytes] = []
         self._pid = os.getpid()
-        os.set_inheritable(fd, False)
+        for each in (fd, taken_fd):
+            os.set_inheritable(each, False)
         os.register_at_fork(after_in_child=self._forked)
 
     @property
@@ -42,13 +47,20 @@ class Channel:
                 stream.flush()
             except (AttributeError, OSError, ValueError, RuntimeError):
                 pass  # closed, replaced, or flushed from within a signal handler
-        # The leading newline ends what a broken send may have left behind.
-        line = b"\n" + dumps(message).encode("utf-8", "replace") + b"\n"
         with self._lock:
-            self._unsent += line
+            ticket = 0
+            if self.is_owner:  # a fork would read its parent's answers
+                self._ticket = ticket = self._ticket + 1
+                message = {**message, "w": ticket}
+            # The leading newline ends what a broken send may have left behind.
+            self._unsent += b"\n" + dumps(message).encode("utf-8", "replace") + b"\n"
             try:
                 while self._unsent:
                     self._unsent = self._unsent[os.write(self._fd, self._unsent) :]
+                while ticket:
+                    answer = os.read(self._taken_fd, 4096)
+                    if not answer or int.from_bytes(answer[-8:], "big") >= ticket:
+                        break
             except OSError:
                 self._unsent = b""
 

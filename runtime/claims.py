@@ -26,14 +26,25 @@ _LEVELS = frozenset({"debug", "info", "warning", "error", "critical"})
 _TEXT_LIMIT = 64 << 10
 
 
-def check(line: bytes) -> tuple[str, dict[str, object]] | None:
-    """The frame that a message stands for: its type and fields, or None."""
+ANY_TICKET = (1 << 64) - 1
+"""Answers a message that cannot be read, so that its sender does not wait for ever."""
+
+
+def check(line: bytes) -> tuple[int | None, tuple[str, dict[str, object]] | None]:
+    """What a message asks for: the ticket to be answered, and the frame it stands for (its type and fields)."""
     try:
         message = loads(line.decode("utf-8", "replace"))
     except ValueError:
-        return None
+        return ANY_TICKET, None
     if not isinstance(message, dict):
-        return None
+        return ANY_TICKET, None
+    ticket = message.get("w")
+    if not isinstance(ticket, int) or not 0 <= ticket < ANY_TICKET:
+        ticket = None
+    return ticket, _frame(message)
+
+
+def _frame(message: dict[str, object]) -> tuple[str, dict[str, object]] | None:
     kind = message.get("m")
     if kind == "event":
         return _event(message)

@@ -44,7 +44,7 @@ class HookFinder:
 
     def install(self) -> None:
         """Serve modules that are imported from now on, and those that are there already."""
-        sys.meta_path.insert(0, self)  # type: ignore[arg-type]
+        sys.meta_path.insert(0, self)
         for name in [name for name in self._hooks if name in sys.modules]:
             self._guarded(name, self._hooks.pop(name))(sys.modules[name])
 
@@ -57,7 +57,7 @@ class HookFinder:
                 spec = finder.find_spec(name, path, target)
                 if spec is not None:
                     if spec.loader is not None:
-                        spec.loader = _Loader(spec.loader, self._guarded(name, hook))
+                        spec.loader = _Loader(spec.loader, self._guarded(name, hook))  # type: ignore[assignment]
                     return spec
         self._hooks[name] = hook  # not there now; maybe after a change of sys.path
         return None

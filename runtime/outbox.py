@@ -143,8 +143,9 @@ class Outbox:
         return n
 
     def acknowledge(self, n: int) -> None:
-        """Forget every frame up to and with ``n``."""
-        n = min(n, self._last)
+        """Forget every frame up to and with ``n``; a number that no frame has yet means nothing."""
+        if n > self._last:
+            return
         for number in range(self._acknowledged + 1, n + 1):
             held = self._held.pop(number)
             if isinstance(held, int):

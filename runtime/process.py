@@ -19,7 +19,7 @@ from .graphs import Interrupted
 from .hooks import HookFinder
 from .levels import mark_levels
 from .signals import SIGTERM, signal
-from .spawn import CHANNEL_FD
+from .spawn import CHANNEL_FD, TAKEN_FD
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class Terminated(SystemExit):
 
 def main() -> "NoReturn":
     """Serve one run; never returns."""
-    sys.exit(_Process(Channel(CHANNEL_FD)).run())
+    sys.exit(_Process(Channel(CHANNEL_FD, TAKEN_FD)).run())
 
 
 class _Process:
@@ -123,6 +123,7 @@ class _Process:
         fd = os.memfd_create("crewship-resume", 0)
         os.write(fd, dumps(boot).encode("utf-8", "replace") + b"\n" + self._channel.unread())
         os.set_inheritable(CHANNEL_FD, True)
+        os.set_inheritable(TAKEN_FD, True)
         os.environ.update(wanted)
         os.environ[_RESUME] = str(fd)
         os.execv(sys.executable, [sys.executable, os.path.join(os.path.dirname(__file__), "crew.py")])
@@ -214,7 +215,7 @@ class _Process:
 
     def _connect(self, module: "ModuleType") -> None:
         """Give the crew's own ``crewship_runtime`` something to send with."""
-        module._send = self._emit_custom
+        vars(module)["_send"] = self._emit_custom
 
     def _tap_failed(self, name: str, error: Exception) -> None:
         message = f"Events of {name} are not available: {type(error).__name__}: {error}"
@@ -268,7 +269,7 @@ class _OneModule:
 
 
 def _offer_module(name: str) -> None:
-    sys.meta_path.append(_OneModule(name))  # type: ignore[arg-type]
+    sys.meta_path.append(_OneModule(name))
 
 
 def _terminate(_number: int, _frame: object) -> None:

@@ -85,7 +85,7 @@ class Session:
             signal(number, SIG_IGN)
         os.set_blocking(STDIN, False)
         os.set_blocking(STDOUT, False)
-        for fd in (child.stdout, child.stderr, child.channel):
+        for fd in (child.stdout, child.stderr, child.channel, child.taken):
             os.set_blocking(fd, False)
         _prefer_as_victim(child.pid)
         self._notices += workspace.fill(self._source, self._app)
@@ -364,16 +364,23 @@ class Session:
         if lines:
             self._drain(now)
         for line in lines:
-            frame = claims.check(line)
-            if frame is None or self._outbox is None:
+            if not line or self._outbox is None:
                 continue
-            kind, fields = frame
-            if kind == "result":
-                self._result(fields)
-            else:
-                self._outbox.add(kind, fields)
+            ticket, frame = claims.check(line)
+            if frame is not None and frame[0] == "result":
+                self._result(frame[1])
+            elif frame is not None:
+                self._outbox.add(*frame)
+            if ticket is not None:
+                self._say_taken(ticket)
         if not data:
             self._close_channel()
+
+    def _say_taken(self, ticket: int) -> None:
+        try:
+            os.write(self._child.taken, ticket.to_bytes(8, "big"))
+        except OSError:
+            pass
 
     def _close_channel(self) -> None:
         if self._child.channel >= 0:

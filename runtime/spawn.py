@@ -8,6 +8,8 @@ import sys
 DEFAULT_PYTHON = b"/opt/venv/bin/python"
 CHANNEL_FD = 3
 """The crew's end of the socket on which it sends claims and gets its commands."""
+TAKEN_FD = 4
+"""On this pipe the supervisor says which claim it has taken."""
 
 _PR_SET_DUMPABLE = 4
 _SIGPIPE, _SIGXFSZ = 13, 25
@@ -16,13 +18,14 @@ _SIGPIPE, _SIGXFSZ = 13, 25
 class Child:
     """The crew's process and our ends of what it talks over; ``pid`` is 0 when it could not be started."""
 
-    __slots__ = ("channel", "failure", "pid", "stderr", "stdout")
+    __slots__ = ("channel", "failure", "pid", "stderr", "stdout", "taken")
 
-    def __init__(self, pid: int, stdout: int, stderr: int, channel: int, failure: str = "") -> None:
+    def __init__(self, pid: int, stdout: int, stderr: int, channel: int, taken: int, failure: str = "") -> None:
         self.pid = pid
         self.stdout = stdout
         self.stderr = stderr
         self.channel = channel
+        self.taken = taken
         self.failure = failure
 
 
@@ -41,8 +44,10 @@ def make_undumpable() -> None:
 
 def spawn_crew() -> Child:
     """Start ``crew.py`` under the venv's interpreter; it waits for its boot message on fd 3."""
+    # The first pipe takes fds 3 and 4 or higher ones, so no later end can lie where the crew's fds 3 and 4 are to be.
     stdout, crew_stdout = posix.pipe()
     stderr, crew_stderr = posix.pipe()
+    crew_taken, taken = posix.pipe()
     ours, theirs = _socket.socketpair()
     channel, crew_channel = ours.detach(), theirs.detach()
     python = posix.environ.get(b"CREWSHIP_VENV_PYTHON", DEFAULT_PYTHON)
@@ -58,12 +63,13 @@ def spawn_crew() -> Child:
                 (posix.POSIX_SPAWN_DUP2, crew_stdout, 1),
                 (posix.POSIX_SPAWN_DUP2, crew_stderr, 2),
                 (posix.POSIX_SPAWN_DUP2, crew_channel, CHANNEL_FD),
+                (posix.POSIX_SPAWN_DUP2, crew_taken, TAKEN_FD),
             ],
             setpgroup=0,
             setsigdef=[_SIGPIPE, _SIGXFSZ],
         )
     except OSError as error:
         failure = f"{python.decode(errors='replace')}: {error.strerror}"
-    for fd in (crew_stdout, crew_stderr, crew_channel):
+    for fd in (crew_stdout, crew_stderr, crew_channel, crew_taken):
         posix.close(fd)
-    return Child(pid, stdout, stderr, channel, failure)
+    return Child(pid, stdout, stderr, channel, taken, failure)
