@@ -87,6 +87,10 @@ class DockerConnection:
                     self._api = self._connect()
         return self._api
 
+    def patient(self, timeout_seconds: float) -> "DockerConnection":
+        """Another connection to the same daemon, which waits longer for an answer."""
+        return DockerConnection(self._base_url, timeout_seconds)
+
     def close(self) -> None:
         """Let the connections go; a later call connects anew."""
         with self._lock:
