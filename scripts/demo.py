@@ -1,9 +1,8 @@
 """``make demo``: the main job on real input, in front of a reader, by the real CLI against a real platform.
 
 Starts ``crewship dev`` with a data folder and ports of its own, deploys ``examples/report-crew``, runs it, changes it, rolls it
-back, and checks every claim that it makes. Whatever happens it stops the platform and removes what it made: the project (with
-its images) through the API, containers and bridge by the label of its own installation, and its temporary folder. Caches
-stay.
+back, and checks every claim that it makes. Whatever happens it stops the platform and removes what it made: its temporary
+folder, and what carries the label of its own installation in the engine. Caches stay: base image, dependency images.
 
 Exit codes: 0 all claims held · 1 one did not · 130 interrupted.
 """
@@ -146,21 +145,25 @@ class Platform:
             self.process.wait()
 
     def sweep(self) -> None:
-        """Remove what this installation has in the engine: containers that are left, and its bridge."""
+        """Remove what this installation has in the engine, but no dependency image: that is a cache for all."""
         import docker
         from docker.errors import DockerException
 
-        from crewship.engine import LABEL_INSTANCE
+        from crewship.engine import LABEL_DEPLOYMENT, LABEL_INSTANCE
 
-        ours = {"label": f"{LABEL_INSTANCE}={self.instance}"}
+        ours = f"{LABEL_INSTANCE}={self.instance}"
         try:
             with contextlib.closing(docker.from_env()) as engine:
-                for container in engine.containers.list(all=True, filters=ours):
+                for container in engine.containers.list(all=True, filters={"label": ours}):
                     container.remove(force=True, v=True)
-                for network in engine.networks.list(filters=ours):
+                for image in engine.images.list(filters={"label": [ours, LABEL_DEPLOYMENT]}):
+                    engine.images.remove(image.id, force=True)
+                for volume in engine.volumes.list(filters={"label": ours}):
+                    volume.remove()
+                for network in engine.networks.list(filters={"label": ours}):
                     network.remove()
         except DockerException as error:
-            say(f"could not sweep the engine: {error}")
+            say(f"could not remove all that is in the engine: {error}")
 
 
 def say_over(text: str) -> None:
@@ -292,13 +295,6 @@ class Show:
         claim([int(event.id) for event in seen] == list(range(1, len(seen) + 1)), f"{len(seen)} events, none missing")
         claim(last.event == "run.completed", "the last one is run.completed, and the stream has closed")
 
-    def delete_project(self) -> None:
-        """Remove what the platform made outside its data folder."""
-        self.http.delete(f"/v1/projects/{PROJECT}", params={"force": "true"})
-        deadline = time.monotonic() + STOP_TIMEOUT_SECONDS
-        while self.http.get(f"/v1/projects/{PROJECT}").status_code != 404 and time.monotonic() < deadline:
-            time.sleep(0.1)
-
 
 def real_input() -> dict[str, Any]:
     """This repository, as text and rows."""
@@ -348,12 +344,10 @@ def platform(folder: Path) -> Iterator[Show]:
     finally:
         heading("Stop and clean up")
         if show is not None:
-            with contextlib.suppress(httpx.HTTPError):
-                show.delete_project()
             show.http.close()
         running.stop()
         running.sweep()
-        say("platform stopped; its data, images, containers and bridge are gone")
+        say("platform stopped; its data, containers, images, volumes and bridge are gone")
 
 
 def main() -> int:
