@@ -1,0 +1,424 @@
+"""``crewship dev``: the whole platform on one machine, as child processes of one.
+
+Temporal's development server, the worker and the API, in this order, with the embedded adapters: SQLite, a folder of objects, a
+unix socket as tail. All state is below one data folder, which one process at a time holds by a lock. What must not change between
+two starts is in ``dev.json`` there: the installation's name, which labels its containers, and Temporal's port.
+
+Stopping goes the other way round. The worker lets go of containers that run; they go on and are adopted at the next start.
+While it runs, a file in the user's state folder tells the CLI on this machine where it is.
+"""
+
+import asyncio
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import secrets
+import signal
+import socket
+import sys
+import tempfile
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from platformdirs import user_state_dir
+
+from crewship.db import open_database, session
+from crewship.errors import Conflict, Usage
+from crewship.keys import find_key, make_key, new_secret
+from crewship.processes import Child, ChildLog, ChildSpec
+from crewship.provision import base_image, engine, temporal
+from crewship.provision.progress import Progress
+from crewship.settings import Settings
+
+HOST_NAME = "local"
+"""The worker's host name. Not the machine's, which changes on a laptop: task queues are named after it."""
+
+_WORKER_READY = b"worker ready"
+_LONGEST_SOCKET_PATH = 100
+"""A unix socket's path has 107 bytes on Linux and 103 elsewhere."""
+_STARTING_SECONDS = 90.0
+_STOP_SECONDS = 30.0
+"""Worker and API finish what they are at in 10 s; more is for a machine under load."""
+_ANSWER_SECONDS = 5.0
+_LOOPBACK = "127.0.0.1"
+_MODULES = {name: (sys.executable, "-P", "-m", name) for name in ("worker", "api")}
+"""``-P``: a folder called ``api`` where the user happens to be is not ours."""
+
+
+@dataclass(frozen=True, slots=True)
+class DevOptions:
+    """Where it listens and keeps its state.
+
+    Attributes:
+        data: Folder of all state.
+        host: Address the API listens on; Temporal and its UI stay on the loopback address.
+        port: The API's.
+        ui_port: Of Temporal's UI.
+        commands: What is run as ``worker`` and ``api``.
+    """
+
+    data: Path
+    host: str = "127.0.0.1"
+    port: int = 8700
+    ui_port: int = 8701
+    commands: Mapping[str, Sequence[str]] = field(default_factory=lambda: _MODULES)
+
+    @property
+    def url(self) -> str:
+        """Where a client on this machine finds the API."""
+        host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(self.host, self.host)
+        return f"http://{f'[{host}]' if ':' in host and host[0] != '[' else host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """What to tell about a platform that is ready. ``api_key`` is None unless it was made just now."""
+
+    url: str
+    api_key: str | None
+    temporal_ui: str
+    data: Path
+
+
+class PortInUse(Conflict):
+    """Somebody else listens where this should."""
+
+    exit_code, default_code = 1, "port_in_use"
+
+
+class DataInUse(Conflict):
+    """Another ``crewship dev`` runs on the same data folder."""
+
+    exit_code, default_code = 1, "data_in_use"
+
+
+class DevServer:
+    """The platform as child processes.
+
+    Args:
+        options: Where it listens and keeps its state.
+        settings: Of the environment; what it says of Temporal, database, object store and tail is used.
+        progress: Shows what has to be made or started.
+        say: Tells a person what happens later: a child that died, the stop.
+    """
+
+    def __init__(self, options: DevOptions, settings: Settings, progress: Progress, say: Callable[[str], None]) -> None:
+        self._options = options
+        self._settings = settings
+        self._progress = progress
+        self._say = say
+        self._children: list[Child] = []
+        self._starts_temporal = "temporal_address" not in settings.model_fields_set
+        if self._starts_temporal:
+            self._ui_url = f"http://127.0.0.1:{options.ui_port}"
+        else:
+            self._ui_url = settings.temporal_ui_url
+
+    def serve(self, on_ready: Callable[[Running], None]) -> None:
+        """Run until SIGINT, SIGTERM or SIGHUP; returns when all of it has stopped.
+
+        Args:
+            on_ready: Called once, when everything answers.
+
+        Raises:
+            PortInUse, DataInUse, ProvisionError, ChildFailed: it cannot run, and why.
+        """
+        options = self._options
+        options.data.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with _data_lock(options.data):
+            _check_port(options.host, options.port, "--port")
+            if self._starts_temporal:
+                _check_port(_LOOPBACK, options.ui_port, "--ui-port")
+            key, is_new = _admin_key(options.data)
+            self._children = [Child(spec, self._say) for spec in self._plan(key)]
+            asyncio.run(self._run(is_new, on_ready))
+
+    async def _run(self, key_is_new: bool, on_ready: Callable[[Running], None]) -> None:
+        stop = asyncio.Event()
+
+        def stop_or_kill() -> None:
+            if stop.is_set():  # asked a second time: whoever asks does not want to wait
+                for child in self._children:
+                    child.kill()
+            stop.set()
+
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            loop.add_signal_handler(number, stop_or_kill)
+        stopping = asyncio.create_task(stop.wait())
+        starting = asyncio.create_task(self._start())
+        try:
+            await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if starting.done():
+                starting.result()
+                options = self._options
+                key = await asyncio.to_thread(_valid_key, self._settings, options.data) if key_is_new else None
+                with _registered(options):
+                    on_ready(Running(options.url, key, self._ui_url, options.data))
+                    await stopping
+            self._say("stopping; runs in containers go on and are taken up again at the next start")
+        finally:
+            stopping.cancel()
+            starting.cancel()
+            await asyncio.gather(starting, stopping, return_exceptions=True)
+            for child in reversed(self._children):
+                await child.stop()
+
+    async def _start(self) -> None:
+        with self._progress.step("Starting the platform") as step:
+            for child in self._children:
+                step.detail(child.spec.name)
+                await child.start()
+
+    def _plan(self, key: str) -> list[ChildSpec]:
+        """Get what is missing on this machine; the children in the order of their start."""
+        options, settings = self._options, self._settings
+        client = engine.ensure_engine(settings.cache_dir, self._progress)
+        with contextlib.closing(client):
+            base = base_image.ensure_base_image(
+                client, settings.cache_dir, self._progress, configured=settings.base_image
+            )
+        kept = _kept_state(options.data)
+        plan = []
+        address = settings.temporal_address
+        if self._starts_temporal:
+            binary = temporal.ensure_temporal(settings.cache_dir, self._progress, settings.temporal_bin)
+            address = f"{_LOOPBACK}:{kept.temporal_port}"
+            plan.append(self._temporal(binary, kept.temporal_port))
+        env = self._child_env(kept.instance, address, base.reference)
+        plan.append(self._module("worker", env, _says_ready))
+        plan.append(self._module("api", {**env, "CREWSHIP_BOOTSTRAP_ADMIN_KEY": key}, self._api_answers))
+        return plan
+
+    def _temporal(self, binary: Path, port: int) -> ChildSpec:
+        database = self._options.data / "temporal.db"
+        command = temporal.server_arguments(binary, port=port, ui_port=self._options.ui_port, database=database)
+
+        async def serves(_: ChildLog) -> bool:
+            if not await _listens(_LOOPBACK, port):
+                return False
+            return await asyncio.to_thread(temporal.is_serving, binary, f"{_LOOPBACK}:{port}")
+
+        return ChildSpec("temporal", command, self._log("temporal"), serves, folder=self._options.data)
+
+    def _module(self, name: str, env: Mapping[str, str], is_ready: Callable[[ChildLog], Awaitable[bool]]) -> ChildSpec:
+        return ChildSpec(
+            name,
+            self._options.commands[name],
+            self._log(name),
+            is_ready,
+            env,
+            folder=self._options.data,
+            ready_seconds=_STARTING_SECONDS,
+            stop_seconds=_STOP_SECONDS,
+        )
+
+    def _log(self, name: str) -> Path:
+        return self._options.data / "logs" / f"{name}.log"
+
+    async def _api_answers(self, _: ChildLog) -> bool:
+        address = urlsplit(self._options.url)
+        return await _status(address.hostname or _LOOPBACK, self._options.port, "/readyz") == 200
+
+    def _child_env(self, instance: str, temporal_address: str, base: str) -> dict[str, str]:
+        """Settings of worker and API, where they differ from what they would read in the environment."""
+        options, settings = self._options, self._settings
+        env = {
+            "CREWSHIP_DATA_DIR": str(options.data),
+            "CREWSHIP_CACHE_DIR": str(settings.cache_dir),
+            "CREWSHIP_TEMPORAL_ADDRESS": temporal_address,
+            "CREWSHIP_TEMPORAL_UI_URL": self._ui_url,
+            "CREWSHIP_API_HOST": options.host,
+            "CREWSHIP_API_PORT": str(options.port),
+            "CREWSHIP_BASE_IMAGE": base,
+        }
+        if "instance" not in settings.model_fields_set:
+            env["CREWSHIP_INSTANCE"] = instance
+        if "host" not in settings.model_fields_set:
+            env["CREWSHIP_HOST"] = HOST_NAME
+        tail = options.data / "tail.sock"
+        if not settings.tail and len(os.fsencode(tail)) > _LONGEST_SOCKET_PATH:
+            folder = Path(tempfile.gettempdir(), f"crewship-{instance}")
+            folder.mkdir(mode=0o700, exist_ok=True)
+            env["CREWSHIP_TAIL"] = f"unix://{folder / 'tail.sock'}"
+        bundle = os.environ.get("SSL_CERT_FILE", "")
+        if settings.build_ca_bundle is None and Path(bundle).is_file():
+            env["CREWSHIP_BUILD_CA_BUNDLE"] = bundle
+        return env
+
+
+@dataclass(frozen=True, slots=True)
+class _KeptState:
+    """What stays the same over restarts on one data folder."""
+
+    instance: str
+    temporal_port: int
+
+
+def _kept_state(data: Path) -> _KeptState:
+    """That of the folder, made at its first start; Temporal's port is chosen anew when somebody took it meanwhile."""
+    path = data / "dev.json"
+    try:
+        stored = json.loads(path.read_text())
+        kept = _KeptState(str(stored["instance"]), int(stored["temporal_port"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        kept = _KeptState(f"dev-{secrets.token_hex(4)}", 0)
+    if kept.temporal_port == 0 or not _can_listen(_LOOPBACK, kept.temporal_port):
+        kept = _KeptState(kept.instance, _free_port())
+        _write_private(path, json.dumps(asdict(kept)))
+    return kept
+
+
+def _admin_key(data: Path) -> tuple[str, bool]:
+    """The admin key for the CLI on this machine, and whether it was made just now."""
+    path = data / "admin.key"
+    with contextlib.suppress(OSError):
+        if secret := path.read_text().strip():
+            return secret, False
+    secret = new_secret()
+    _write_private(path, secret)
+    return secret, True
+
+
+def _valid_key(settings: Settings, data: Path) -> str:
+    """The key in ``admin.key``, replaced when the database does not know it.
+
+    The API takes the first key only while it has none: a folder whose key file was lost has keys already. Who owns the
+    folder may have a new one.
+    """
+    path = data / "admin.key"
+    database = open_database(settings.model_copy(update={"data_dir": data}).database)
+    try:
+        with session(database) as opened:
+            secret = path.read_text().strip()
+            if find_key(opened, secret) is not None:
+                return secret
+            made = make_key("admin (crewship dev)", ["admin"])
+            opened.add(made.row)
+    finally:
+        database.dispose()
+    _write_private(path, made.secret)
+    return made.secret
+
+
+@contextlib.contextmanager
+def _data_lock(data: Path) -> Iterator[None]:
+    with (data / "dev.lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            where = "".join(f" at {entry['url']}" for entry in _registrations() if entry.get("data") == str(data))
+            raise DataInUse(
+                f"another crewship dev uses {data}{where}",
+                hint="stop that one, or give this one a folder of its own: --data DIR",
+            ) from None
+        yield
+
+
+def registry_folder() -> Path:
+    """Where each running ``crewship dev`` of this user has a file ``<pid>.json``."""
+    return Path(user_state_dir("crewship")) / "dev"
+
+
+def _registrations() -> Iterator[dict[str, object]]:
+    for path in registry_folder().glob("*.json"):
+        with contextlib.suppress(OSError, ValueError):
+            entry = json.loads(path.read_text())
+            if isinstance(entry, dict):
+                yield entry
+
+
+@contextlib.contextmanager
+def _registered(options: DevOptions) -> Iterator[None]:
+    """Let the CLI on this machine find this process while the block lasts; what killed ones left is swept."""
+    folder = registry_folder()
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    for stale in folder.glob("*.json"):
+        if not _is_alive(stale.stem):
+            stale.unlink(missing_ok=True)
+    path = folder / f"{os.getpid()}.json"
+    _write_private(path, json.dumps({"url": options.url, "data": str(options.data), "pid": os.getpid()}))
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def _is_alive(pid: str) -> bool:
+    try:
+        os.kill(int(pid), 0)
+    except (ValueError, ProcessLookupError):
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _write_private(path: Path, text: str) -> None:
+    """Write a file that only its owner can read, whole or not at all."""
+    scratch = path.with_name(f".{path.name}.new")
+    scratch.unlink(missing_ok=True)
+    with os.fdopen(os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(text + "\n")
+    scratch.replace(path)
+
+
+def _check_port(host: str, port: int, option: str) -> None:
+    if not _can_listen(host, port):
+        raise PortInUse(f"port {port} on {host} is in use", hint=f"choose another one: {option} {port + 10}")
+
+
+def _can_listen(host: str, port: int) -> bool:
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    except socket.gaierror:
+        raise Usage(f"{host!r} is not an address of this machine", hint="--host 127.0.0.1 or --host 0.0.0.0") from None
+    with socket.socket(family, kind, protocol) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the servers do: a port at rest is free
+        try:
+            probe.bind(address)
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                return False
+            raise Usage(f"cannot listen on {host}:{port}: {error.strerror}") from None
+    return True
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((_LOOPBACK, 0))
+        return int(probe.getsockname()[1])
+
+
+async def _says_ready(log: ChildLog) -> bool:
+    return log.has(_WORKER_READY)
+
+
+async def _listens(host: str, port: int) -> bool:
+    try:
+        _, writer = await asyncio.open_connection(host, port)
+    except OSError:
+        return False
+    writer.close()
+    with contextlib.suppress(OSError):
+        await writer.wait_closed()
+    return True
+
+
+async def _status(host: str, port: int, path: str) -> int | None:
+    """The status that a GET is answered with, or None when nothing answers within seconds."""
+    try:
+        async with asyncio.timeout(_ANSWER_SECONDS):
+            reader, writer = await asyncio.open_connection(host, port)
+            try:
+                writer.write(f"GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
+                words = (await reader.readline()).split()
+            finally:
+                writer.close()
+    except (OSError, TimeoutError):
+        return None
+    return int(words[1]) if len(words) > 1 and words[1].isdigit() else None
