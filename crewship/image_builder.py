@@ -14,6 +14,7 @@ Bytecode is compiled in both with unchecked hashes: the root is read-only when i
 import hashlib
 import json
 import os
+import re
 import threading
 import time
 from collections import deque
@@ -61,15 +62,18 @@ _DEFAULT_INDEX = "https://pypi.org/simple"
 _PATH = f"{_VENV}/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _KEPT_LINES = 60  # of a command's errors, for the failure's message
 _MAX_MESSAGE_CHARS = 2000
+_MIN_SECRET_CHARS = 6
 
 _COMPILE = ["-I", "-S", "-m", "compileall", "-q", "-q", "-j0", "--invalidation-mode", "unchecked-hash"]
 
+_NO_SUCH_PYTHON = 9
 # Makes the venv; $1 is the Python that is wanted. The supervisor's interpreter is the one under the venv. Images of Python often
 # come without compiled bytecode, and a run could not keep what it compiles.
 _PREPARE = f"""
+test -x {_UV}
 mkdir -p {BUILD}/tmp {BUILD}/home
 if [ -f {BUILD}/ca.pem ]; then cat /etc/ssl/certs/ca-certificates.crt >> {BUILD}/ca.pem 2>/dev/null || true; fi
-{_UV} venv --quiet --python "$1" {_VENV}
+{_UV} venv --quiet --python "$1" {_VENV} || exit {_NO_SUCH_PYTHON}
 ln -sfn "$(readlink -f {_VENV}/bin/python)" {_PYTHON}
 : > {_LOCK}
 stdlib=$({_PYTHON} -I -S -c 'import os; print(os.path.dirname(os.__file__))')
@@ -223,14 +227,13 @@ class ImageBuilder:
     def _run_install(self, work: "_Work", container: BuildContainer, wanted: Dependencies) -> None:
         """The commands that make ``/opt/venv``, each with its own way to fail."""
         env = self._install_env()
-        prepare = ["sh", "-euc", _PREPARE, "sh", wanted.requires_python or "3"]
+        python = work.config.python or wanted.python or "3"
+        prepare = ["sh", "-euc", _PREPARE, "sh", wanted.requires_python or python]
         output = _Output(work.log, hidden=self._secrets())
-        if container.run(prepare, env=env, on_line=output):
-            raise BuildFailed(
-                "python_version",
-                f"The project needs another Python ({wanted.requires_python or 'any'}): {output.explanation()}",
-                hint='Set python = "3.12" (or the version you need) in crewship.toml, or widen requires-python.',
-            )
+        if code := container.run(prepare, env=env, on_line=output):
+            if code == _NO_SUCH_PYTHON:
+                raise _wrong_python(wanted.requires_python or python)
+            raise BuildFailed("infrastructure", f"The base image cannot be built on: {output.explanation()}")
         if work.config.build.apt:
             self._install_system_packages(work, container, env)
         if wanted.file is None:
@@ -320,9 +323,9 @@ class ImageBuilder:
         return env
 
     def _secrets(self) -> tuple[str, ...]:
-        """Parts of the index's URL that no log may show."""
+        """Parts of the index's URL that no log may show; a word of a few letters is no secret."""
         url = urlsplit(self._settings.build_index_url)
-        return tuple(part for part in (url.password, url.username) if part)
+        return tuple(part for part in (url.password, url.username) if part and len(part) >= _MIN_SECRET_CHARS)
 
     # -- application
 
@@ -430,16 +433,28 @@ class _Output:
 
     def explanation(self) -> str:
         """What the command said about its failure, as one paragraph."""
-        words = [word for line in self._errors for word in _plain(line).split()]
-        return " ".join(words)[:_MAX_MESSAGE_CHARS] or "the command failed without a word"
+        text = ""
+        for line in map(_plain, self._errors):
+            if line.startswith("hint:"):
+                break  # of the installer's options, which are not the project's to choose
+            is_cause = line.startswith("cause: ")
+            text += (": " if is_cause and text else " ") + line.removeprefix("cause: ")
+        return " ".join(text.split())[:_MAX_MESSAGE_CHARS] or "the command failed without a word"
 
 
 def _plain(line: str) -> str:
     """A line of ``uv``'s report without the tree that it draws."""
-    line = line.strip(" ×╰─▶├│\t")
-    for label in ("error: ", "cause: "):
-        line = line.removeprefix(label)
+    line = line.strip(" ×╰─▶├│\t").removeprefix("error: ")
     return "" if line.startswith("Using Python ") else line
+
+
+def _wrong_python(wanted: str) -> BuildFailed:
+    minor = re.search(r"3\.\d+", wanted)
+    return BuildFailed(
+        "python_version",
+        f"The project needs Python {wanted}, which its base image does not have",
+        hint=f'Set python = "{minor[0] if minor else "3.12"}" in crewship.toml, or widen requires-python in pyproject.toml.',
+    )
 
 
 def _runtime_files() -> list[Path]:
