@@ -187,6 +187,8 @@ class Session:
         for fd in [fd for fd, due in self._muted.items() if due <= now]:
             del self._muted[fd]
         if not outbox.full and self._end is None:
+            if any(stream.due is not None and stream.due <= now for stream in self._streams.values()):
+                self._drain(now)  # the rest may lie in the pipe: reading had stopped, or this process had to wait
             for stream in self._streams.values():
                 if stream.due is not None and stream.due <= now:
                     stream.show_unfinished(now)
