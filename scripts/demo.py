@@ -79,14 +79,13 @@ class Platform:
     """``crewship dev`` as a child, with state, ports and an installation's name of its own."""
 
     def __init__(self, folder: Path) -> None:
-        self.log: list[str] = []
+        self.data = folder / "platform"
         self.instance = f"demo-{os.getpid()}-{int(time.time()):x}"
-        data = folder / "platform"
-        command = ["dev", "--json", "--data", str(data), "--port", str(free_port()), "--ui-port", str(free_port())]
+        ports = ["--port", str(free_port()), "--ui-port", str(free_port())]
         env = {name: value for name, value in os.environ.items() if name not in ("CREWSHIP_URL", "CREWSHIP_API_KEY")}
         # A session of its own: Ctrl-C is for the demo, which then stops the platform in order.
         self.process = subprocess.Popen(
-            [*CLI, *command],
+            [*CLI, "dev", "--json", "--data", str(self.data), *ports],
             cwd=ROOT,
             env=env | {"CREWSHIP_INSTANCE": self.instance, "CREWSHIP_NETWORK": f"crewdemo{os.getpid() % 10**7}"},
             stdin=subprocess.DEVNULL,
@@ -119,20 +118,20 @@ class Platform:
                 continue
             if stream == "out" and line.startswith("{"):
                 say_over("")
-                threading.Thread(target=self._keep, daemon=True).start()
                 ready: dict[str, str] = json.loads(line)
                 return ready
             if line:
                 say_over("")
                 dim([line])
-                self.log.append(line)
             elif self.process.poll() is not None:
                 raise ClaimBroken("crewship dev starts")
 
-    def _keep(self) -> None:
-        """Collect what it says later, for the case that something goes wrong."""
-        while True:
-            self.log.append(self._lines.get()[1])
+    def last_words(self) -> list[str]:
+        """The ends of its processes' logs, for the case that something goes wrong."""
+        lines = []
+        for path in sorted(self.data.glob("logs/*.log")):
+            lines += ["", f"{path.name}:", *path.read_text(errors="replace").splitlines()[-15:]]
+        return lines
 
     def stop(self) -> None:
         if self.process.poll() is None:
@@ -339,7 +338,7 @@ def platform(folder: Path) -> Iterator[Show]:
         claim(show.http.get("/readyz").status_code == 200, f"API at {show.url}, Temporal UI at {ready['temporal_ui']}")
         yield show
     except ClaimBroken:
-        dim(["", "the platform's last words:", *running.log[-30:]])
+        dim(running.last_words())
         raise
     finally:
         heading("Stop and clean up")
