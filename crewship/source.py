@@ -8,7 +8,7 @@ goes by the same rules once more, so an archive that was not checked, or has cha
 import os
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -17,7 +17,7 @@ from crewship.config import FILE_NAME
 from crewship.errors import InvalidConfig, InvalidSource, TooLarge
 from crewship.tar_stream import Limits, TarStream, mebibytes, shown
 
-__all__ = ["Limits", "SourceSummary", "check", "unpack", "validated_name"]
+__all__ = ["Limits", "SourceSummary", "case_warnings", "check", "unpack", "validated_name"]
 
 _MAX_PART_BYTES: Final = 255
 _MAX_NAME_BYTES: Final = 4096
@@ -79,11 +79,8 @@ def check(stream: BinaryIO, limits: Limits | None = None) -> SourceSummary:
     names: set[str] = set()
     kept: dict[str, bytes] = {}
     kept_bytes = 0
-    folded: dict[str, str] = {}
-    warnings: list[str] = []
     for name, size_bytes, _ in _files(archive, limits or Limits()):
         names.add(name)
-        _note_case(name, folded, warnings)
         if name == FILE_NAME or _DEPENDENCY_FILE.fullmatch(name):
             kept_bytes += size_bytes
             most = _MAX_CONFIG_BYTES if name == FILE_NAME else _MAX_KEPT_BYTES
@@ -92,8 +89,6 @@ def check(stream: BinaryIO, limits: Limits | None = None) -> SourceSummary:
             kept[name] = b"".join(archive.data())
     if FILE_NAME not in kept:
         raise _without_config(names)
-    if len(warnings) > _MAX_WARNINGS:
-        warnings[_MAX_WARNINGS:] = [f"… and {len(warnings) - _MAX_WARNINGS} more names that differ in case only."]
     return SourceSummary(
         sha256=archive.sha256,
         size_bytes=archive.size_bytes,
@@ -101,7 +96,7 @@ def check(stream: BinaryIO, limits: Limits | None = None) -> SourceSummary:
         names=frozenset(names),
         config=kept.pop(FILE_NAME),
         dependencies=kept,
-        warnings=tuple(warnings),
+        warnings=tuple(case_warnings(names)),
     )
 
 
@@ -165,6 +160,23 @@ def validated_name(raw: bytes) -> str:
     return name
 
 
+def case_warnings(names: Iterable[str]) -> list[str]:
+    """A sentence for each file or folder whose path differs from another's in case only; some file systems hold one of them."""
+    folded: dict[str, str] = {}
+    warnings = []
+    for name in sorted(names):
+        path = name
+        while path:
+            other = folded.setdefault(path.casefold(), path)
+            if other != path:
+                warnings.append(f"{shown(other)} and {shown(path)} differ in case only.")
+                break
+            path = path.rpartition("/")[0]
+    if len(warnings) > _MAX_WARNINGS:
+        warnings[_MAX_WARNINGS:] = [f"… and {len(warnings) - _MAX_WARNINGS} more names that differ in case only."]
+    return warnings
+
+
 def _files(archive: TarStream, limits: Limits) -> Iterator[tuple[str, int, bool]]:
     """Name, size and whether executable of each file, all checked against those before it."""
     files: set[str] = set()
@@ -173,9 +185,9 @@ def _files(archive: TarStream, limits: Limits) -> Iterator[tuple[str, int, bool]
     for member in archive.members():
         name = validated_name(member.name)
         count += 1
-        if count > limits.max_files:
+        if count > limits.files:
             raise TooLarge(
-                f"The upload has more than {limits.max_files:,} files and folders.",
+                f"The upload has more than {limits.files:,} files and folders.",
                 code="source_too_large",
                 hint="Leave out what the crew does not need: [build] exclude in crewship.toml, or .gitignore.",
             )
@@ -197,17 +209,6 @@ def _files(archive: TarStream, limits: Limits) -> Iterator[tuple[str, int, bool]
         else:
             files.add(name)
             yield name, member.size_bytes, member.is_executable
-
-
-def _note_case(name: str, folded: dict[str, str], warnings: list[str]) -> None:
-    """Warn when a file or one of its folders differs from another in case only; some file systems hold one of them."""
-    path = name
-    while path:
-        other = folded.setdefault(path.casefold(), path)
-        if other != path:
-            warnings.append(f"{shown(other)} and {shown(path)} differ in case only.")
-            return
-        path = path.rpartition("/")[0]
 
 
 def _without_config(names: set[str]) -> InvalidConfig:

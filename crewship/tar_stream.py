@@ -27,11 +27,11 @@ _RATIO_SLACK_BYTES: Final = 64 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How large an upload may be. ``max_unpacked_bytes`` counts the archive's headers too."""
+    """How large an upload may be. ``unpacked_bytes`` counts the archive's headers too."""
 
-    max_bytes: int = 200 * 1024 * 1024
-    max_unpacked_bytes: int = 10 * 200 * 1024 * 1024
-    max_files: int = 20_000
+    packed_bytes: int = 200 * 1024 * 1024
+    unpacked_bytes: int = 10 * 200 * 1024 * 1024
+    files: int = 20_000
 
     @classmethod
     def of(cls, max_source_bytes: int) -> "Limits":
@@ -174,18 +174,18 @@ class TarStream:
         packed = self._stream.read(_CHUNK)
         self._digest.update(packed)
         self.size_bytes += len(packed)
-        if self.size_bytes > self._limits.max_bytes:
+        if self.size_bytes > self._limits.packed_bytes:
             raise TooLarge(
-                f"The upload is larger than {mebibytes(self._limits.max_bytes)}.",
+                f"The upload is larger than {mebibytes(self._limits.packed_bytes)}.",
                 code="source_too_large",
                 hint=_EXCLUDE,
             )
         return packed
 
     def _check_limits(self) -> None:
-        if self.unpacked_bytes > self._limits.max_unpacked_bytes:
+        if self.unpacked_bytes > self._limits.unpacked_bytes:
             raise TooLarge(
-                f"The upload unpacks to more than {mebibytes(self._limits.max_unpacked_bytes)}.",
+                f"The upload unpacks to more than {mebibytes(self._limits.unpacked_bytes)}.",
                 code="source_too_large",
                 hint=_EXCLUDE,
             )

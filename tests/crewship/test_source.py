@@ -96,8 +96,8 @@ def test_whether_a_module_is_there(module: str, found: bool) -> None:
 
 def test_what_tar_makes_of_a_folder_is_accepted(tmp_path: Path) -> None:
     project = tmp_path / "project"
-    (project / "pkg" / ("d" * 120)).mkdir(parents=True)
-    (project / "pkg" / ("d" * 120) / ("f" * 90 + ".py")).write_text("x = 1\n")
+    (project / "pkg" / ("d" * 90)).mkdir(parents=True)
+    (project / "pkg" / ("d" * 90) / ("f" * 80 + ".py")).write_text("x = 1\n")
     (project / "pkg" / "ünïcode 名.txt").write_text("ü")
     (project / "crewship.toml").write_bytes(CONFIG)
     for form in ("gnu", "pax", "posix", "ustar"):
@@ -106,7 +106,7 @@ def test_what_tar_makes_of_a_folder_is_accepted(tmp_path: Path) -> None:
         ).stdout
         assert checked(upload).names == {
             "crewship.toml",
-            f"pkg/{'d' * 120}/{'f' * 90}.py",
+            f"pkg/{'d' * 90}/{'f' * 80}.py",
             "pkg/ünïcode 名.txt",
         }, form
 
@@ -230,21 +230,21 @@ def test_names_that_differ_in_case_only_are_a_warning() -> None:
 class TestLimits:
     def test_packed_size(self) -> None:
         upload = packed(member("noise", random.Random(1).randbytes(300_000)))
-        error = refused(upload, Limits(max_bytes=100_000))
+        error = refused(upload, Limits(packed_bytes=100_000))
         assert isinstance(error, TooLarge)
         assert (error.code, error.detail) == ("source_too_large", "The upload is larger than 97.7 KiB.")
-        assert checked(upload, Limits(max_bytes=len(upload))).size_bytes == len(upload)
+        assert checked(upload, Limits(packed_bytes=len(upload))).size_bytes == len(upload)
 
     def test_unpacked_size(self) -> None:
-        error = refused(packed(member("zeros", bytes(2 << 20))), Limits(max_unpacked_bytes=1 << 20))
+        error = refused(packed(member("zeros", bytes(2 << 20))), Limits(unpacked_bytes=1 << 20))
         assert (error.code, error.detail) == ("source_too_large", "The upload unpacks to more than 1 MiB.")
 
     def test_number_of_files(self) -> None:
         names = [member(f"{number}") for number in range(10)]
-        assert len(checked(packed(*names), Limits(max_files=11)).names) == 11
-        assert refused(packed(*names), Limits(max_files=10)).detail == "The upload has more than 10 files and folders."
+        assert len(checked(packed(*names), Limits(files=11)).names) == 11
+        assert refused(packed(*names), Limits(files=10)).detail == "The upload has more than 10 files and folders."
         folders = [member("x", type=tarfile.DIRTYPE) for _ in range(10)]
-        assert refused(packed(*folders), Limits(max_files=10)).code == "source_too_large"
+        assert refused(packed(*folders), Limits(files=10)).code == "source_too_large"
 
     def test_a_bomb_is_stopped_by_its_ratio_and_is_never_in_memory(self) -> None:
         class Bomb(io.RawIOBase):
@@ -292,7 +292,7 @@ class TestLimits:
         assert error.detail == "“crewship.toml” is larger than 256 KiB."
 
     def test_those_of_a_setting(self) -> None:
-        assert Limits.of(1000) == Limits(max_bytes=1000, max_unpacked_bytes=10_000)
+        assert Limits.of(1000) == Limits(packed_bytes=1000, unpacked_bytes=10_000)
 
 
 @pytest.mark.parametrize("damage", [b"5 a=b", b"x a=b\n", b"99 a=b\n", b"6 ab\n\n", b"-5 a=b\n", b"1 \n", b"\n"])
