@@ -334,7 +334,7 @@ def _too_large(how: str, files: list[_File]) -> TooLarge:
     return TooLarge(
         f"The project {how}, which is too large.",
         code="source_too_large",
-        hint=f"Leave out what the crew does not need ([build] exclude in {FILE_NAME}, or .gitignore). The largest files:\n{listed}",
+        hint=f"Leave out what the crew does not need ([build] exclude in {FILE_NAME}, or .gitignore). Largest:\n{listed}",
     )
 
 

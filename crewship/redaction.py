@@ -1,8 +1,8 @@
 """Takes the values of env vars out of what is shown: logs, events, errors, outputs.
 
 A value is known, so it is looked for as it is, and in the forms in which it turns up without anybody meaning it: URL-quoted,
-JSON-escaped, hex, and base64 at each of its three alignments. All forms of all values are found in one pass (Aho-Corasick on UTF-8
-bytes), and text in which nothing is found, which is nearly all text, is given back as it is.
+JSON-escaped, hex, and base64 at each of its three alignments. All forms of all values are found in one pass (Aho-Corasick on
+UTF-8 bytes), and text in which nothing is found, which is nearly all text, is given back as it is.
 
 What is too short to be a secret, or says no secret by its looks or its name, is not looked for: ``[redacted:PORT]`` wherever
 ``8080`` is printed would make logs useless and protect nothing. ``Redactor.skipped`` names these.
@@ -65,7 +65,7 @@ class Redactor:
         found = self._automaton.find_matches_as_indexes(data) if self._automaton is not None else None
         if not found:
             return data
-        pieces = []
+        pieces: list[bytes] = []
         position = 0
         for pattern, start, end in found:
             pieces += (data[position:start], self._marks[pattern])
