@@ -109,7 +109,7 @@ class DeploymentActivities:
         """
         attempt = activity.info().attempt
 
-        def build(deployment: Deployment, log: BuildLog, redactor_env: dict[str, str], stop: threading.Event) -> None:
+        def build(deployment: Deployment, log: BuildLog, _env: dict[str, str], stop: threading.Event) -> None:
             if attempt == 1:
                 log.event("build.started", {"deployment_id": deployment.id, "source_sha256": deployment.source_sha256})
             else:
@@ -181,7 +181,8 @@ class DeploymentActivities:
             row = session.get(Deployment, close.deployment_id)
             if row is not None and row.last_seq is None:
                 if close.error is not None:
-                    row.status, row.error = "failed", close.error.model_dump()
+                    traceback = (row.error or {}).get("traceback")
+                    row.status, row.error = "failed", {**close.error.model_dump(), "traceback": traceback}
                 elif row.ready_at is None:
                     row.ready_at = datetime.fromisoformat(close.at)
                 row.last_seq = last_seq
@@ -256,12 +257,22 @@ class DeploymentActivities:
             if activity.is_worker_shutdown():
                 raise ApplicationError("the worker stops; the build is done again", type="WorkerStopping") from None
             error = RunError(code=failed.code, message=failed.message, hint=failed.hint)
+            self._keep_traceback(ref, failed)
         except Unavailable as unavailable:
             raise ApplicationError(unavailable.detail, type="Unavailable") from unavailable
         finally:
             stop.set()
             writer.close()
         return StepResult(error=error)
+
+    def _keep_traceback(self, ref: DeploymentRef, failed: BuildFailed) -> None:
+        """The crew's own; it goes into the row only, as a run's does."""
+        if failed.traceback is not None:
+            with transaction(self._database) as session:
+                row = session.get(Deployment, ref.deployment_id)
+                if row is not None:
+                    row.error = {"traceback": failed.traceback}
+                    session.add(row)
 
     def _watch_cancel(self, workflow_id: str, stop: threading.Event) -> None:
         """Stop the work once the workflow was asked to cancel."""

@@ -30,6 +30,7 @@ from crewship import contracts, temporal
 from crewship.db import migrate, open_database
 from crewship.docker_engine import DockerEngine
 from crewship.errors import CrewshipError, Unavailable
+from crewship.image_builder import ImageBuilder
 from crewship.sealing import Sealer, load_or_create_key
 from crewship.settings import Settings
 from crewship.stores import open_store
@@ -86,6 +87,7 @@ async def workers(settings: Settings, client: Client) -> AsyncIterator[list[Work
     runs = RunActivities(store=store, database=database, tail=tail, bridge=bridge, settings=settings)
     deployments = DeploymentActivities(
         engine=engine,
+        builder=ImageBuilder(engine, settings),
         store=store,
         database=database,
         tail=tail,
