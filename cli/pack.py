@@ -15,13 +15,12 @@ import stat
 import tarfile
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import BinaryIO, Final, cast
 
-from pathspec import GitIgnoreSpec
-
+from cli.ignore import DockerIgnore, GitIgnore
 from crewship.config import FILE_NAME, DeploymentConfig
 from crewship.errors import CrewshipError, InvalidConfig, InvalidSource, TooLarge
 from crewship.source import Limits, case_warnings, validated_name
@@ -102,6 +101,24 @@ class _File:
     is_executable: bool
 
 
+@dataclass(frozen=True, slots=True)
+class _Folder:
+    """A folder of the walk."""
+
+    place: Path
+    """Where it really is."""
+    name: str
+    """What it is called, with a closing slash; empty for the root."""
+    git: tuple[GitIgnore, ...]
+    """The .gitignore files of the folders above it."""
+    is_git_ignored: bool
+    """As a whole."""
+    verdict: bool | None
+    """What ``[build] exclude`` says of it: leave it out, bring it back, or nothing."""
+    above: tuple[Path, ...]
+    """Where it and the folders above it really are."""
+
+
 class _Walk:
     """Finds a project's files."""
 
@@ -109,42 +126,33 @@ class _Walk:
         self.found: list[_File] = []
         self.warnings: list[str] = []
         self._root = Path(os.path.realpath(root))
-        self._exclude = _spec(exclude, f"[build] exclude in {FILE_NAME}")
-        self._brings_back = any(pattern.startswith("!") for pattern in exclude)
-        self._docker = _DockerIgnore(_lines(self._root / ".dockerignore"))
+        self._exclude = GitIgnore("", exclude, f"[build] exclude in {FILE_NAME}")
+        self._docker = DockerIgnore(_lines(self._root / ".dockerignore"))
 
     def run(self) -> None:
-        self._folder(self._root, "", (), (self._root,))
+        self._folder(_Folder(self._root, "", (), False, None, (self._root,)))
 
-    def _folder(self, place: Path, name: str, specs: "tuple[_Spec, ...] | None", above: tuple[Path, ...]) -> None:
-        """A folder's files.
-
-        Args:
-            place: Where it really is.
-            name: What it is called, with a closing slash; empty for the root.
-            specs: The .gitignore files of the folders above; None when one of these leaves this folder out.
-            above: Where it and the folders above it really are.
-        """
-        if specs is not None and (lines := _lines(place / ".gitignore")):
-            specs = (*specs, _Spec(name, _spec(lines, f"{name}.gitignore")))
-        with _reading(name or "The project's folder"), os.scandir(place) as scan:
+    def _folder(self, folder: "_Folder") -> None:
+        if lines := _lines(folder.place / ".gitignore"):
+            own = GitIgnore(folder.name, lines, f"{folder.name}.gitignore")
+            folder = replace(folder, git=(*folder.git, own))
+        with _reading(folder.name or "The project's folder"), os.scandir(folder.place) as scan:
             entries = sorted(scan, key=lambda entry: entry.name)
         for entry in entries:
             if not _is_never(entry.name):
-                self._entry(entry, name + entry.name, specs, above)
+                self._entry(entry, folder)
 
-    def _entry(
-        self, entry: "os.DirEntry[str]", name: str, specs: "tuple[_Spec, ...] | None", above: tuple[Path, ...]
-    ) -> None:
-        # To git a link is a file, whatever it means.
-        is_folder = entry.is_dir(follow_symlinks=False)
-        path = name + "/" * is_folder
-        if specs is not None and _is_git_ignored(path, specs):
-            specs = None
-        is_left_out = self._is_left_out(path, specs)
-        if is_left_out:
+    def _entry(self, entry: "os.DirEntry[str]", folder: "_Folder") -> None:
+        name = folder.name + entry.name
+        is_folder = entry.is_dir(follow_symlinks=False)  # to git a link is a file, whatever it means
+        is_git_ignored = folder.is_git_ignored or _is_git_ignored(folder.git, name, is_folder)
+        verdict = self._exclude.verdict(name, is_folder)
+        if verdict is None:
+            verdict = folder.verdict
+        is_left_out = is_git_ignored or self._docker.ignores(name) if verdict is None else verdict
+        if is_left_out and name != FILE_NAME:
             # A folder may still have files that are brought back.
-            may_hold = self._brings_back or (specs is not None and self._docker.brings_back)
+            may_hold = self._exclude.brings_back or (not is_git_ignored and self._docker.brings_back)
             if not (is_folder and may_hold and os.access(entry.path, os.R_OK | os.X_OK)):
                 return
         place = Path(entry.path)
@@ -154,12 +162,13 @@ class _Walk:
                 return
             place, is_folder = meaning, meaning.is_dir()
         if is_folder:
-            if place in above:
+            if place in folder.above:
                 raise InvalidSource(
                     f"The link {shown(name)} loops: it leads to a folder that it is in.", hint=_LINK_HINT
                 )
             if not (place / "pyvenv.cfg").exists():
-                self._folder(place, f"{name}/", specs, (*above, place))
+                above = (*folder.above, place)
+                self._folder(_Folder(place, f"{name}/", folder.git, is_git_ignored, verdict, above))
             return
         with _reading(name):
             facts = place.stat()
@@ -167,12 +176,6 @@ class _Walk:
             self.found.append(_File(name, place, facts.st_size, bool(facts.st_mode & 0o100)))
         else:
             self.warnings.append(f"{shown(name)} is neither file nor folder and is left out.")
-
-    def _is_left_out(self, path: str, specs: "tuple[_Spec, ...] | None") -> bool:
-        if path == FILE_NAME:
-            return False
-        verdict = self._exclude.check_file(path).include
-        return specs is None or self._docker.ignores(path) if verdict is None else verdict
 
     def _meaning(self, link: Path, name: str) -> Path | None:
         """The file or folder that a link means; None when that does not exist."""
@@ -196,54 +199,17 @@ class _Walk:
         return target
 
 
-@dataclass(frozen=True, slots=True)
-class _Spec:
-    """A .gitignore file of the folder ``base`` (empty, or with a closing slash)."""
-
-    base: str
-    patterns: GitIgnoreSpec
-
-
-class _DockerIgnore:
-    """``.dockerignore``: patterns are from the root, a folder's match holds for all in it, and the last match wins."""
-
-    def __init__(self, lines: list[str]) -> None:
-        self._rules: list[tuple[bool, GitIgnoreSpec]] = []
-        for line in lines:
-            pattern = line.strip()
-            if not pattern or line.startswith("#"):
-                continue
-            is_negated = pattern.startswith("!")
-            pattern = os.path.normpath(pattern.removeprefix("!").strip().lstrip("/") or ".")
-            if pattern != ".":
-                self._rules.append((not is_negated, _spec([f"/{pattern}"], ".dockerignore")))
-        self.brings_back = any(not ignores for ignores, _ in self._rules)
-
-    def ignores(self, path: str) -> bool:
-        for ignores, patterns in reversed(self._rules):
-            if patterns.check_file(path).include:
-                return ignores
-        return False
-
-
 def _is_never(name: str) -> bool:
     return name not in _EXAMPLES and any(fnmatchcase(name, pattern) for pattern in _NEVER)
 
 
-def _is_git_ignored(path: str, specs: tuple[_Spec, ...]) -> bool:
+def _is_git_ignored(files: tuple[GitIgnore, ...], name: str, is_folder: bool) -> bool:
     """By the innermost .gitignore that has a word on it."""
-    for spec in reversed(specs):
-        verdict = spec.patterns.check_file(path.removeprefix(spec.base)).include
+    for file in reversed(files):
+        verdict = file.verdict(name, is_folder)
         if verdict is not None:
             return verdict
     return False
-
-
-def _spec(lines: list[str], where: str) -> GitIgnoreSpec:
-    try:
-        return GitIgnoreSpec.from_lines(lines)
-    except ValueError as error:
-        raise InvalidSource(f"A pattern in {where} cannot be understood: {error}.") from error
 
 
 def _lines(file: Path) -> list[str]:
