@@ -28,12 +28,12 @@ def cache_volume(instance: str, project: str) -> str:
 class BuildLog(Protocol):
     """Where a build tells what it does. Called from one thread."""
 
-    def line(self, message: str, level: str, stream: str) -> None:
+    def line(self, message: str, level: str, stream: str, /) -> None:
         """A line of output: level as in ``log`` events, stream ``stdout`` or ``stderr``."""
         ...
 
     def step(
-        self, name: str, status: Literal["started", "completed", "failed"], duration_ms: int | None, cached: bool
+        self, name: str, status: Literal["started", "completed", "failed"], duration_ms: int | None, cached: bool, /
     ) -> None:
         """A step began or ended; ``duration_ms`` is None at the beginning."""
         ...

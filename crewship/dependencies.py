@@ -108,9 +108,14 @@ def _collect(folder: Path, name: str, names: set[str]) -> bool:
             if path.is_file() and path.resolve().is_relative_to(folder.resolve()):
                 if not _collect(folder, path.resolve().relative_to(folder.resolve()).as_posix(), names):
                     return False
-        elif line and (_LOCAL.match(line) or (folder / line.partition(";")[0].strip()).exists()):
+        elif line and (_LOCAL.match(line) or _is_path(folder, line.partition(";")[0].strip())):
             return False
     return True
+
+
+def _is_path(folder: Path, requirement: str) -> bool:
+    """Whether it is a path that does not begin like one; a bare name is a package's, whatever folders there are."""
+    return ("/" in requirement or requirement.endswith((".whl", ".tar.gz", ".zip"))) and (folder / requirement).exists()
 
 
 def _everything(folder: Path) -> set[str]:

@@ -64,13 +64,15 @@ class DockerEngine:
 
     Args:
         instance: This installation's name; its containers carry it as a label, and others are never listed.
-        connection: The daemon.
+        connection: The daemon; None: the one that ``DOCKER_HOST`` names, or the local one.
         file_limit_bytes: Largest single file that a container's process may write.
     """
 
-    def __init__(self, instance: str, connection: DockerConnection, *, file_limit_bytes: int = 1 << 30) -> None:
-        self._instance = instance
-        self._connection = connection
+    def __init__(
+        self, instance: str, connection: DockerConnection | None = None, *, file_limit_bytes: int = 1 << 30
+    ) -> None:
+        self.instance = instance
+        self.connection = connection or DockerConnection()
         self._ulimits = [
             Ulimit(name="nofile", soft=1024, hard=1024),
             Ulimit(name="fsize", soft=file_limit_bytes, hard=file_limit_bytes),
@@ -79,15 +81,19 @@ class DockerEngine:
         self._bridges: set[str] = set()
         """Those that were seen or made by this process."""
 
+    def close(self) -> None:
+        """Let the connections go; attachments stay."""
+        self.connection.close()
+
     def check(self) -> None:
         with translated():
-            self._connection.api.ping()
+            self.connection.api.ping()
 
     def create(self, spec: ContainerSpec) -> str:
-        api = self._connection.api
+        api = self.connection.api
         with translated(spec.name):
             if spec.network is not None and spec.network not in self._bridges:
-                ensure_bridge(api, spec.network, self._instance)
+                ensure_bridge(api, spec.network, self.instance)
                 self._bridges.add(spec.network)
             try:
                 created = api.create_container(
@@ -95,7 +101,7 @@ class DockerEngine:
                     name=spec.name,
                     user=f"{UID}:{UID}",
                     working_dir=APP,
-                    labels={**spec.labels, LABEL_INSTANCE: self._instance, LABEL_KIND: spec.kind},
+                    labels={**spec.labels, LABEL_INSTANCE: self.instance, LABEL_KIND: spec.kind},
                     stdin_open=True,
                     detach=True,  # or the SDK sets StdinOnce: the first detach would end stdin
                     host_config=self._host_config(api, spec),
@@ -133,15 +139,15 @@ class DockerEngine:
 
     def _existing(self, name: str) -> str:
         """Id of our container that has the name already."""
-        found = self._connection.api.inspect_container(name)
-        if found["Config"]["Labels"].get(LABEL_INSTANCE) != self._instance:
+        found = self.connection.api.inspect_container(name)
+        if found["Config"]["Labels"].get(LABEL_INSTANCE) != self.instance:
             raise Conflict(f"A container that is not ours has the name {name}")
         return str(found["Id"])
 
     def rename(self, container: str, name: str) -> None:
         with translated(container):
             try:
-                self._connection.api.rename(container, name)
+                self.connection.api.rename(container, name)
             except docker.errors.APIError as error:
                 if has_status(error, HTTPStatus.CONFLICT):
                     raise Conflict(f"There is a container {name} already") from error
@@ -150,7 +156,7 @@ class DockerEngine:
     def attach(self, container: str) -> Attachment:
         with translated(container):
             return DockerStream.open(
-                self._connection.api,
+                self.connection.api,
                 f"/containers/{container}/attach",
                 params={"stream": 1, "stdin": 1, "stdout": 1, "stderr": 1},
             )
@@ -160,7 +166,7 @@ class DockerEngine:
         state = self.inspect(container)
         if state.status != "created":
             return
-        api = self._connection.api
+        api = self.connection.api
         with translated(container):
             try:
                 api.start(container)
@@ -168,13 +174,13 @@ class DockerEngine:
                 network = api.inspect_container(container)["HostConfig"]["NetworkMode"]
                 if network == "none":
                     raise
-                ensure_bridge(api, network, self._instance)  # removed since it was made
+                ensure_bridge(api, network, self.instance)  # removed since it was made
                 api.start(container)
 
     def kill(self, container: str, signal: str) -> bool:
         with translated(container):
             try:
-                self._connection.api.kill(container, signal)
+                self.connection.api.kill(container, signal)
             except docker.errors.APIError as error:
                 if has_status(error, HTTPStatus.NOT_FOUND) or has_status(error, HTTPStatus.CONFLICT):
                     return False
@@ -189,7 +195,7 @@ class DockerEngine:
         """As the port says; one that was never started counts as ended."""
         with translated(container):
             try:
-                self._connection.api.wait(container, timeout=(_CONNECT_SECONDS, max(timeout_seconds, 0.001)))
+                self.connection.api.wait(container, timeout=(_CONNECT_SECONDS, max(timeout_seconds, 0.001)))
             except requests.ReadTimeout:
                 return False
             except requests.ConnectionError as error:
@@ -201,7 +207,7 @@ class DockerEngine:
 
     def inspect(self, container: str) -> ContainerState:
         with translated(container):
-            found = self._connection.api.inspect_container(container)
+            found = self.connection.api.inspect_container(container)
         state = found["State"]
         status = _STATUSES.get(state["Status"], "other")
         return ContainerState(
@@ -215,7 +221,7 @@ class DockerEngine:
         )
 
     def remove(self, container: str) -> None:
-        api = self._connection.api
+        api = self.connection.api
         with suppress(ContainerMissing), translated(container):
             try:
                 api.remove_container(container, v=True, force=True)
@@ -228,8 +234,8 @@ class DockerEngine:
     def list(self, kind: str | None = None) -> list[ContainerState]:
         wanted = LABEL_KIND if kind is None else f"{LABEL_KIND}={kind}"
         with translated():
-            rows = self._connection.api.containers(
-                all=True, filters={"label": [f"{LABEL_INSTANCE}={self._instance}", wanted]}
+            rows = self.connection.api.containers(
+                all=True, filters={"label": [f"{LABEL_INSTANCE}={self.instance}", wanted]}
             )
         states = []
         for row in rows:
@@ -240,7 +246,7 @@ class DockerEngine:
         return states
 
     def archive(self, container: str, path: str) -> Iterator[ArchiveFile]:
-        api = self._connection.api
+        api = self.connection.api
         try:
             with translated(container):
                 stream, _ = api.get_archive(container, path, chunk_size=_CHUNK_BYTES)
@@ -263,7 +269,7 @@ class DockerEngine:
     def _single_file(self, container: str, path: str, name: str) -> Iterator[ArchiveFile]:
         with suppress(ContainerMissing):
             with translated(container):
-                stream, _ = self._connection.api.get_archive(container, path, chunk_size=_CHUNK_BYTES)
+                stream, _ = self.connection.api.get_archive(container, path, chunk_size=_CHUNK_BYTES)
             with closing(_TarStream(stream)) as tar:
                 for member in tar.members():
                     if member.isreg():
@@ -272,7 +278,7 @@ class DockerEngine:
     def image_exists(self, image: str) -> bool:
         try:
             with translated(image):
-                self._connection.api.inspect_image(image)
+                self.connection.api.inspect_image(image)
         except ContainerMissing:
             return False
         return True
@@ -280,7 +286,7 @@ class DockerEngine:
     def remove_image(self, image: str) -> None:
         with suppress(ContainerMissing), translated(image):
             try:
-                self._connection.api.remove_image(image)
+                self.connection.api.remove_image(image)
             except docker.errors.APIError as error:
                 if has_status(error, HTTPStatus.CONFLICT):
                     raise Conflict(f"Image {image} is in use") from error
@@ -293,7 +299,7 @@ class DockerEngine:
         """
         try:
             with translated():
-                return str(self._connection.api.inspect_network("bridge")["Created"])
+                return str(self.connection.api.inspect_network("bridge")["Created"])
         except ContainerMissing:
             return ""
 

@@ -181,7 +181,7 @@ def test_create_twice_gives_the_same_container(
     assert (state.id, state.name, state.status, state.exit_code) == (container, wanted.name, "created", None)
     assert state.labels["purpose"] == "adoption"
     with pytest.raises(Conflict):
-        DockerEngine("another-installation", engine._connection).create(wanted)
+        DockerEngine("another-installation", engine.connection).create(wanted)
     engine.remove(container)
 
 

@@ -1,0 +1,108 @@
+"""Which files decide what is installed."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from crewship.builds import BuildFailed
+from crewship.dependencies import Dependencies, find
+
+EVERYTHING = ("a/b.py", "crew.py")
+
+
+def look(folder: Path, files: Mapping[str, str]) -> Dependencies:
+    for name, content in {"crew.py": "", "a/b.py": "", **files}.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+    return find(folder)
+
+
+@pytest.mark.parametrize(
+    ("files", "file", "names"),
+    [
+        ({}, None, ()),
+        ({"requirements.txt": "httpx\n"}, "requirements.txt", ("requirements.txt",)),
+        (
+            {"requirements.txt": "-r base.txt\n--constraint=c/c.txt # x\n", "base.txt": "-r requirements.txt\n", "c/c.txt": ""},
+            "requirements.txt",
+            ("base.txt", "c/c.txt", "requirements.txt"),
+        ),
+        ({"requirements.txt": "-r missing.txt\n-r ../outside.txt\n"}, "requirements.txt", ("requirements.txt",)),
+        (
+            {"requirements.txt": "httpx\n", "pyproject.toml": '[project]\nname = "x"\n'},
+            "requirements.txt",
+            ("requirements.txt",),
+        ),
+        ({"pyproject.toml": "[tool.ruff]\n"}, None, ()),
+        ({"pyproject.toml": '[project]\nname = "x"\n'}, "pyproject.toml", ("pyproject.toml",)),
+        (
+            {"pyproject.toml": '[project]\nname = "x"\n', "uv.toml": ""},
+            "pyproject.toml",
+            ("pyproject.toml", "uv.toml"),
+        ),
+        (
+            {"pyproject.toml": '[project]\nname = "x"\ndynamic = ["version"]\ndependencies = []\n'},
+            "pyproject.toml",
+            ("pyproject.toml",),
+        ),
+    ],
+)  # fmt: skip
+def test_files_that_decide(tmp_path: Path, files: dict[str, str], file: str | None, names: tuple[str, ...]) -> None:
+    found = look(tmp_path, files)
+    assert (found.file, found.names) == (file, names)
+
+
+@pytest.mark.parametrize(
+    "requirement", [".", "./a", "-e .", "--editable=.", "a/", "x @ file:./a", "x @ ./a", ".[web]", "../a"]
+)
+def test_a_path_makes_the_whole_source_decide(tmp_path: Path, requirement: str) -> None:
+    found = look(tmp_path, {"requirements.txt": f"httpx\n{requirement}\n"})
+    assert found.names == (*EVERYTHING, "requirements.txt")
+
+
+@pytest.mark.parametrize(
+    "pyproject",
+    [
+        '[project]\nname = "x"\ndynamic = ["dependencies"]\n',
+        '[build-system]\nrequires = ["poetry-core"]\n[tool.poetry.dependencies]\nhttpx = "*"\n',
+        '[project]\nname = "x"\ndependencies = ["y"]\n[tool.uv.sources]\ny = { path = "a" }\n',
+    ],
+)
+def test_what_a_build_backend_computes_depends_on_the_whole_source(tmp_path: Path, pyproject: str) -> None:
+    assert look(tmp_path, {"pyproject.toml": pyproject}).names == (*EVERYTHING, "pyproject.toml")
+
+
+@pytest.mark.parametrize(
+    "requirement", ["httpx>=0.27 # . ./a", "x[extra]~=1.0 ; python_version < '4'", "git+https://h/a.git", "a"]
+)
+def test_ordinary_requirements_are_no_paths(tmp_path: Path, requirement: str) -> None:
+    assert look(tmp_path, {"requirements.txt": f"{requirement}\n"}).names == ("requirements.txt",)
+
+
+def test_python(tmp_path: Path) -> None:
+    found = look(
+        tmp_path,
+        {"pyproject.toml": '[project]\nname = "x"\nrequires-python = ">=3.10,<3.14"\n', ".python-version": "3.12.4\n"},
+    )
+    assert (found.requires_python, found.python) == (">=3.10,<3.14", "3.12")
+
+
+def test_the_digest_is_of_names_and_contents(tmp_path: Path) -> None:
+    digests = set()
+    for number, files in enumerate(
+        [{}, {"requirements.txt": ""}, {"requirements.txt": "a\n"}, {"requirements.txt": "-r b\n", "b": "a"}]
+    ):
+        folder = tmp_path / str(number)
+        digests.add(look(folder, files).digest(folder))
+        (folder / "crew.py").write_text("changed")
+        digests.add(find(folder).digest(folder))
+    assert len(digests) == 4
+
+
+def test_what_is_no_toml(tmp_path: Path) -> None:
+    with pytest.raises(BuildFailed) as caught:
+        look(tmp_path, {"pyproject.toml": "[project\n"})
+    assert caught.value.code == "dependency_resolution"
+    assert "pyproject.toml" in caught.value.message
