@@ -1,34 +1,25 @@
 """``crewship dev``: the whole platform on one machine, as child processes of one.
 
-Temporal's development server, the worker and the API, in this order, with the embedded adapters: SQLite, a folder of objects, a
-unix socket as tail. All state is below one data folder, which one process at a time holds by a lock. What must not change between
+Temporal's development server, then the worker and the API, with the embedded adapters: SQLite, a folder of objects, a unix
+socket as tail. All state is below one data folder, which one process at a time holds by a lock. What must not change between
 two starts is in ``dev.json`` there: the installation's name, which labels its containers, and Temporal's port.
 
-Stopping goes the other way round. The worker lets go of containers that run; they go on and are adopted at the next start.
-While it runs, a file in the user's state folder tells the CLI on this machine where it is.
+Stopping goes in order: API, worker, Temporal. The worker lets go of containers that run; they go on and are adopted at the
+next start. While it runs, a file in the user's state folder tells the CLI on this machine where it is.
 """
 
 import asyncio
 import contextlib
-import errno
-import fcntl
-import json
 import os
-import secrets
 import signal
-import socket
 import sys
 import tempfile
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from platformdirs import user_state_dir
-
-from crewship.db import open_database, session
-from crewship.errors import Conflict, Usage
-from crewship.keys import find_key, make_key, new_secret
+from crewship.devstate import LOOPBACK, admin_key, check_port, hold, keep, kept_state, registered, valid_key
 from crewship.processes import Child, ChildLog, ChildSpec
 from crewship.provision import base_image, engine, temporal
 from crewship.provision.progress import Progress
@@ -44,7 +35,6 @@ _STARTING_SECONDS = 90.0
 _STOP_SECONDS = 30.0
 """Worker and API finish what they are at in 10 s; more is for a machine under load."""
 _ANSWER_SECONDS = 5.0
-_LOOPBACK = "127.0.0.1"
 _MODULES = {name: (sys.executable, "-P", "-m", name) for name in ("worker", "api")}
 """``-P``: a folder called ``api`` where the user happens to be is not ours."""
 
@@ -84,18 +74,6 @@ class Running:
     data: Path
 
 
-class PortInUse(Conflict):
-    """Somebody else listens where this should."""
-
-    exit_code, default_code = 1, "port_in_use"
-
-
-class DataInUse(Conflict):
-    """Another ``crewship dev`` runs on the same data folder."""
-
-    exit_code, default_code = 1, "data_in_use"
-
-
 class DevServer:
     """The platform as child processes.
 
@@ -129,15 +107,15 @@ class DevServer:
         """
         options = self._options
         options.data.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with _data_lock(options.data):
-            _check_port(options.host, options.port, "--port")
+        with hold(options.data):
+            check_port(options.host, options.port, "--port")
             if self._starts_temporal:
-                _check_port(_LOOPBACK, options.ui_port, "--ui-port")
-            key, is_new = _admin_key(options.data)
-            self._children = [Child(spec, self._say) for spec in self._plan(key)]
-            asyncio.run(self._run(is_new, on_ready))
+                check_port(LOOPBACK, options.ui_port, "--ui-port")
+            self._kept = kept_state(options.data)
+            self._children = [Child(spec, self._say) for spec in self._plan()]
+            asyncio.run(self._run(on_ready))
 
-    async def _run(self, key_is_new: bool, on_ready: Callable[[Running], None]) -> None:
+    async def _run(self, on_ready: Callable[[Running], None]) -> None:
         stop = asyncio.Event()
 
         def stop_or_kill() -> None:
@@ -155,10 +133,8 @@ class DevServer:
             await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
             if starting.done():
                 starting.result()
-                options = self._options
-                key = await asyncio.to_thread(_valid_key, self._settings, options.data) if key_is_new else None
-                with _registered(options):
-                    on_ready(Running(options.url, key, self._ui_url, options.data))
+                with registered(self._options.url, self._options.data):
+                    await self._announce(on_ready)
                     await stopping
             self._say("stopping; runs in containers go on and are taken up again at the next start")
         finally:
@@ -168,13 +144,30 @@ class DevServer:
             for child in reversed(self._children):
                 await child.stop()
 
-    async def _start(self) -> None:
-        with self._progress.step("Starting the platform") as step:
-            for child in self._children:
-                step.detail(child.spec.name)
-                await child.start()
+    async def _announce(self, on_ready: Callable[[Running], None]) -> None:
+        """Say that it is ready; the admin key once in a folder's life, however many starts failed before."""
+        options, key = self._options, None
+        if not self._kept.key_shown:
+            key = await asyncio.to_thread(valid_key, self._settings, options.data)
+        on_ready(Running(options.url, key, self._ui_url, options.data))
+        if key:
+            keep(options.data, replace(self._kept, key_shown=True))
 
-    def _plan(self, key: str) -> list[ChildSpec]:
+    async def _start(self) -> None:
+        """Temporal first; then worker and API at once, for most of their start is loading."""
+        with self._progress.step("Starting the platform") as step:
+            first = [child for child in self._children if child.spec.name == "temporal"]
+            for together in (first, [child for child in self._children if child not in first]):
+                step.detail(" and ".join(child.spec.name for child in together))
+                tasks = [asyncio.create_task(child.start()) for child in together]
+                try:
+                    await asyncio.gather(*tasks)
+                finally:
+                    for task in tasks:
+                        task.cancel()
+                    await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _plan(self) -> list[ChildSpec]:
         """Get what is missing on this machine; the children in the order of their start."""
         options, settings = self._options, self._settings
         client = engine.ensure_engine(settings.cache_dir, self._progress)
@@ -182,16 +175,17 @@ class DevServer:
             base = base_image.ensure_base_image(
                 client, settings.cache_dir, self._progress, configured=settings.base_image
             )
-        kept = _kept_state(options.data)
+        kept = self._kept
         plan = []
         address = settings.temporal_address
         if self._starts_temporal:
             binary = temporal.ensure_temporal(settings.cache_dir, self._progress, settings.temporal_bin)
-            address = f"{_LOOPBACK}:{kept.temporal_port}"
+            address = f"{LOOPBACK}:{kept.temporal_port}"
             plan.append(self._temporal(binary, kept.temporal_port))
         env = self._child_env(kept.instance, address, base.reference)
         plan.append(self._module("worker", env, _says_ready))
-        plan.append(self._module("api", {**env, "CREWSHIP_BOOTSTRAP_ADMIN_KEY": key}, self._api_answers))
+        env = {**env, "CREWSHIP_BOOTSTRAP_ADMIN_KEY": admin_key(options.data)}
+        plan.append(self._module("api", env, self._api_answers))
         return plan
 
     def _temporal(self, binary: Path, port: int) -> ChildSpec:
@@ -199,9 +193,9 @@ class DevServer:
         command = temporal.server_arguments(binary, port=port, ui_port=self._options.ui_port, database=database)
 
         async def serves(_: ChildLog) -> bool:
-            if not await _listens(_LOOPBACK, port):
+            if not await _listens(LOOPBACK, port):
                 return False
-            return await asyncio.to_thread(temporal.is_serving, binary, f"{_LOOPBACK}:{port}")
+            return await asyncio.to_thread(temporal.is_serving, binary, f"{LOOPBACK}:{port}")
 
         return ChildSpec("temporal", command, self._log("temporal"), serves, folder=self._options.data)
 
@@ -222,7 +216,7 @@ class DevServer:
 
     async def _api_answers(self, _: ChildLog) -> bool:
         address = urlsplit(self._options.url)
-        return await _status(address.hostname or _LOOPBACK, self._options.port, "/readyz") == 200
+        return await _status(address.hostname or LOOPBACK, self._options.port, "/readyz") == 200
 
     def _child_env(self, instance: str, temporal_address: str, base: str) -> dict[str, str]:
         """Settings of worker and API, where they differ from what they would read in the environment."""
@@ -249,149 +243,6 @@ class DevServer:
         if settings.build_ca_bundle is None and Path(bundle).is_file():
             env["CREWSHIP_BUILD_CA_BUNDLE"] = bundle
         return env
-
-
-@dataclass(frozen=True, slots=True)
-class _KeptState:
-    """What stays the same over restarts on one data folder."""
-
-    instance: str
-    temporal_port: int
-
-
-def _kept_state(data: Path) -> _KeptState:
-    """That of the folder, made at its first start; Temporal's port is chosen anew when somebody took it meanwhile."""
-    path = data / "dev.json"
-    try:
-        stored = json.loads(path.read_text())
-        kept = _KeptState(str(stored["instance"]), int(stored["temporal_port"]))
-    except (OSError, ValueError, KeyError, TypeError):
-        kept = _KeptState(f"dev-{secrets.token_hex(4)}", 0)
-    if kept.temporal_port == 0 or not _can_listen(_LOOPBACK, kept.temporal_port):
-        kept = _KeptState(kept.instance, _free_port())
-        _write_private(path, json.dumps(asdict(kept)))
-    return kept
-
-
-def _admin_key(data: Path) -> tuple[str, bool]:
-    """The admin key for the CLI on this machine, and whether it was made just now."""
-    path = data / "admin.key"
-    with contextlib.suppress(OSError):
-        if secret := path.read_text().strip():
-            return secret, False
-    secret = new_secret()
-    _write_private(path, secret)
-    return secret, True
-
-
-def _valid_key(settings: Settings, data: Path) -> str:
-    """The key in ``admin.key``, replaced when the database does not know it.
-
-    The API takes the first key only while it has none: a folder whose key file was lost has keys already. Who owns the
-    folder may have a new one.
-    """
-    path = data / "admin.key"
-    database = open_database(settings.model_copy(update={"data_dir": data}).database)
-    try:
-        with session(database) as opened:
-            secret = path.read_text().strip()
-            if find_key(opened, secret) is not None:
-                return secret
-            made = make_key("admin (crewship dev)", ["admin"])
-            opened.add(made.row)
-    finally:
-        database.dispose()
-    _write_private(path, made.secret)
-    return made.secret
-
-
-@contextlib.contextmanager
-def _data_lock(data: Path) -> Iterator[None]:
-    with (data / "dev.lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            where = "".join(f" at {entry['url']}" for entry in _registrations() if entry.get("data") == str(data))
-            raise DataInUse(
-                f"another crewship dev uses {data}{where}",
-                hint="stop that one, or give this one a folder of its own: --data DIR",
-            ) from None
-        yield
-
-
-def registry_folder() -> Path:
-    """Where each running ``crewship dev`` of this user has a file ``<pid>.json``."""
-    return Path(user_state_dir("crewship")) / "dev"
-
-
-def _registrations() -> Iterator[dict[str, object]]:
-    for path in registry_folder().glob("*.json"):
-        with contextlib.suppress(OSError, ValueError):
-            entry = json.loads(path.read_text())
-            if isinstance(entry, dict):
-                yield entry
-
-
-@contextlib.contextmanager
-def _registered(options: DevOptions) -> Iterator[None]:
-    """Let the CLI on this machine find this process while the block lasts; what killed ones left is swept."""
-    folder = registry_folder()
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    for stale in folder.glob("*.json"):
-        if not _is_alive(stale.stem):
-            stale.unlink(missing_ok=True)
-    path = folder / f"{os.getpid()}.json"
-    _write_private(path, json.dumps({"url": options.url, "data": str(options.data), "pid": os.getpid()}))
-    try:
-        yield
-    finally:
-        path.unlink(missing_ok=True)
-
-
-def _is_alive(pid: str) -> bool:
-    try:
-        os.kill(int(pid), 0)
-    except (ValueError, ProcessLookupError):
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
-def _write_private(path: Path, text: str) -> None:
-    """Write a file that only its owner can read, whole or not at all."""
-    scratch = path.with_name(f".{path.name}.new")
-    scratch.unlink(missing_ok=True)
-    with os.fdopen(os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(text + "\n")
-    scratch.replace(path)
-
-
-def _check_port(host: str, port: int, option: str) -> None:
-    if not _can_listen(host, port):
-        raise PortInUse(f"port {port} on {host} is in use", hint=f"choose another one: {option} {port + 10}")
-
-
-def _can_listen(host: str, port: int) -> bool:
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    except socket.gaierror:
-        raise Usage(f"{host!r} is not an address of this machine", hint="--host 127.0.0.1 or --host 0.0.0.0") from None
-    with socket.socket(family, kind, protocol) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the servers do: a port at rest is free
-        try:
-            probe.bind(address)
-        except OSError as error:
-            if error.errno == errno.EADDRINUSE:
-                return False
-            raise Usage(f"cannot listen on {host}:{port}: {error.strerror}") from None
-    return True
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((_LOOPBACK, 0))
-        return int(probe.getsockname()[1])
 
 
 async def _says_ready(log: ChildLog) -> bool:

@@ -133,6 +133,12 @@ def is_serving(binary: Path, address: str) -> bool:
     return answers([binary, "operator", "cluster", "health", "--address", address], timeout_seconds=5)
 
 
+def listens(address: str) -> bool:
+    """Whether anything takes connections at ``host:port``."""
+    host, _, port = address.rpartition(":")
+    return port.isdigit() and _reachable(host, int(port))
+
+
 def _reachable(host: str, port: int) -> bool:
     """Whether a connection can be made quickly; without a network that is known at once."""
     try:
