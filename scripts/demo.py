@@ -27,7 +27,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from httpx_sse import connect_sse
 
 ROOT = Path(__file__).resolve().parent.parent
 CLI = [sys.executable, "-m", "cli.main"]
@@ -82,12 +81,17 @@ class Platform:
         self.data = folder / "platform"
         self.instance = f"demo-{os.getpid()}-{int(time.time()):x}"
         ports = ["--port", str(free_port()), "--ui-port", str(free_port())]
-        env = {name: value for name, value in os.environ.items() if name not in ("CREWSHIP_URL", "CREWSHIP_API_KEY")}
+        env = os.environ | {
+            "CREWSHIP_INSTANCE": self.instance,
+            "CREWSHIP_NETWORK": f"crewdemo{os.getpid() % 10**7}",  # an interface's name has 15 characters at most
+            # Commands find a running crewship dev by the user's state folder; nobody's should find this one.
+            "XDG_STATE_HOME": str(folder / "state"),
+        }
         # A session of its own: Ctrl-C is for the demo, which then stops the platform in order.
         self.process = subprocess.Popen(
             [*CLI, "dev", "--json", "--data", str(self.data), *ports],
             cwd=ROOT,
-            env=env | {"CREWSHIP_INSTANCE": self.instance, "CREWSHIP_NETWORK": f"crewdemo{os.getpid() % 10**7}"},
+            env=env,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -195,27 +199,14 @@ class Show:
         if COLOR:
             self.env["FORCE_COLOR"] = "1"
 
-    def crewship(self, *arguments: str) -> str:
-        """Type a command and run it; its stdout. What it says meanwhile goes to the terminal directly."""
+    def crewship(self, *arguments: str) -> None:
+        """Type a command and run it, in front of the reader."""
         say(f"{paint('$', '2')} {paint(f'crewship {shlex.join(arguments)}', '36')}")
         begun = time.monotonic()
-        with subprocess.Popen(
-            [*CLI, *arguments],
-            cwd=self.project,
-            env=self.env,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            text=True,
-        ) as process:
-            assert process.stdout is not None
-            lines = []
-            for line in process.stdout:
-                say(line.rstrip("\n"))
-                lines.append(line)
-        if process.returncode:
-            raise ClaimBroken(f"crewship {shlex.join(arguments)} succeeds (exit code {process.returncode})")
+        done = subprocess.run([*CLI, *arguments], cwd=self.project, env=self.env, stdin=subprocess.DEVNULL, check=False)
+        if done.returncode:
+            raise ClaimBroken(f"crewship {shlex.join(arguments)} succeeds (exit code {done.returncode})")
         say(paint(f"  {time.monotonic() - begun:.1f} s", "2"))
-        return "".join(lines)
 
     def get(self, path: str, **query: str | int) -> Any:
         return self.http.get(f"/v1{path}", params=query).raise_for_status().json()
@@ -237,10 +228,10 @@ class Show:
     def invoke(self, deployment: str) -> str:
         heading("Invoke: one container for this run, its events as they happen")
         given = real_input()
-        (self.project / "input.json").write_text(json.dumps(given))
+        (self.project.parent / "input.json").write_text(json.dumps(given))
         size = f"the README's {len(given['text']):,} characters and {len(given['rows'])} rows of file counts"
         say(f"The input is this repository: {size}.\n")
-        self.crewship("invoke", "--stream", "--input", "@input.json")
+        self.crewship("invoke", "--stream", "--input", "@../input.json")
         run = self.last_run()
         claim(run["status"] == "succeeded" and run["deployment_id"] == deployment, f"{run['id']} ran on {deployment}")
         claim(run["output"]["rows"] == len(given["rows"]), "the crew measured every row it was given")
@@ -249,13 +240,13 @@ class Show:
     def artifacts(self, run_id: str) -> None:
         heading("Artifacts: what the crew wrote, kept after its container is gone")
         self.crewship("runs", "artifacts", run_id)
-        self.crewship("runs", "download", run_id, "report.md", "-o", "downloaded.md")
-        report = (self.project / "downloaded.md").read_text()
+        self.crewship("runs", "download", run_id, "report.md", "-o", "../report.md")
+        report = (self.project.parent / "report.md").read_text()
         dim(report.splitlines()[:22])
         claim(report.startswith("# Report: The Crewship repository"), "report.md is whole and about the input")
 
     def change(self, before: str) -> str:
-        heading("Change two lines and deploy again: dependencies are cached, only the source is built")
+        heading("Change two lines and deploy again: only the source is built")
         edit(
             self.project / "report_crew" / "crew.py",
             {'VERSION = "1.0"': 'VERSION = "2.0"', '"Report: ': '"Field report: '},
@@ -279,20 +270,17 @@ class Show:
         claim(same, f"version {version} answered, from {deployment}")
 
     def read_stream(self, run_id: str) -> None:
-        heading("The first run's events once more, by HTTP: numbered without a gap, the same bytes for ever")
+        heading("The first run's events again, by HTTP: numbered, without a gap")
         path = f"/v1/runs/{run_id}/events"
         command = f'curl -N {self.url}{path} -H "Authorization: Bearer $CREWSHIP_API_KEY"'
         say(f"{paint('$', '2')} {paint(command, '36')}")
-        seen = []
-        with connect_sse(self.http, "GET", path) as source:
-            for event in source.iter_sse():
-                seen.append(event)
-                if len(seen) <= 3:
-                    dim([f"id: {event.id}", f"event: {event.event}", f"data: {event.data}", ""])
-        last = seen[-1]
-        dim([f"… {len(seen) - 4} more …", "", f"id: {last.id}", f"event: {last.event}", f"data: {last.data}"])
-        claim([int(event.id) for event in seen] == list(range(1, len(seen) + 1)), f"{len(seen)} events, none missing")
-        claim(last.event == "run.completed", "the last one is run.completed, and the stream has closed")
+        with self.http.stream("GET", path, headers={"Accept": "text/event-stream"}) as response:
+            frames = "".join(response.iter_text()).split("\n\n")
+        events = [frame for frame in frames if frame.startswith("id: ")]
+        dim([*"\n\n".join(events[:3]).splitlines(), "", f"… {len(events) - 4} more …", "", *events[-1].splitlines()])
+        ids = [int(frame.splitlines()[0].removeprefix("id: ")) for frame in events]
+        claim(ids == list(range(1, len(events) + 1)), f"{len(events)} events, none missing")
+        claim("\nevent: run.completed\n" in events[-1], "the last one is run.completed, and the stream has closed")
 
 
 def real_input() -> dict[str, Any]:
