@@ -53,6 +53,8 @@ class Sealer:
                 hint="Put the installation's former secret.key back, or set the variable again.",
             )
         try:
+            if version != "v1":
+                raise ValueError(version)
             data = base64.b64decode(encoded, validate=True)
             opened = self._cipher.decrypt(data[:_NONCE_BYTES], data[_NONCE_BYTES:], context.encode())
         except (InvalidTag, binascii.Error, ValueError):
