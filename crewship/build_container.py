@@ -75,7 +75,7 @@ class BuildContainer:
         self._name = name
         self._instance = instance
         self._timeout_seconds = timeout_seconds
-        mounts = [Mount(target=BUILD, source=None, type="volume", no_copy=True)]
+        mounts = [Mount(target=BUILD, source=None, type="volume", no_copy=True, labels=self._labels)]
         if cache_volume is not None:
             mounts.append(Mount(target=CACHE, source=cache_volume, type="volume", no_copy=True, labels=self._labels))
         with translated(name):

@@ -11,7 +11,7 @@ import pytest
 from crewship.builds import BuildFailed, BuiltImage, app_image
 from crewship.config import DeploymentConfig
 from crewship.docker_engine import DockerEngine
-from crewship.engine import Limits
+from crewship.engine import LABEL_INSTANCE, Limits
 from crewship.image_builder import ImageBuilder
 from crewship.settings import Settings
 from tests.fixtures.builds import CONFIG, CREW, RecordedLog, local_package, pack
@@ -95,7 +95,10 @@ def kickoff(inputs): ...
 
 
 def test_a_change_of_the_source_alone_installs_nothing(builder: ImageBuilder, tmp_path: Path) -> None:
-    requirements = {"requirements.txt": "-r more/base.txt  # indirectly\n", "more/base.txt": "idna>=3,<4\n"}
+    requirements = {
+        "requirements.txt": f"-r more/base.txt  # {secrets.token_hex(8)}\n",
+        "more/base.txt": "idna>=3,<4\n",
+    }
     first = build(builder, pack(tmp_path, requirements))
     assert not first.dependencies_cached
     log = RecordedLog()
@@ -256,12 +259,11 @@ def test_nothing_is_left_but_images_and_the_cache(
     tmp_path: Path,
 ) -> None:
     api = engine.connection.api
-    volumes = {volume["Name"] for volume in api.volumes()["Volumes"] or ()}
     build(builder, pack(tmp_path, {"requirements.txt": f"# {secrets.token_hex(8)}\n"}))
     failure(builder, pack(tmp_path, {"requirements.txt": "idna>=9999\n"}))
     assert engine.list() == []
-    new = {volume["Name"] for volume in api.volumes()["Volumes"] or ()} - volumes
-    assert new <= {f"crewship-{engine.instance}-cache-test-project"}
+    volumes = api.volumes(filters={"label": f"{LABEL_INSTANCE}={engine.instance}"})["Volumes"]
+    assert [volume["Name"] for volume in volumes] == [f"crewship-{engine.instance}-cache-test-project"]
 
 
 def test_an_upload_that_has_changed_since_it_was_checked(builder: ImageBuilder, tmp_path: Path) -> None:
