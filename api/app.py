@@ -1,0 +1,131 @@
+"""The HTTP API: a factory that is given settings, and in tests the parts that can be faulty.
+
+``api.routes`` has a file for each noun, ``api.state`` what they work with, ``api.feed`` the live logs, ``api.problems`` the one
+shape of errors. Nothing is opened before the lifespan begins.
+"""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from importlib.metadata import version
+
+from anyio.to_thread import run_sync
+from fastapi import APIRouter, FastAPI
+from fastapi.routing import APIRoute
+from sqlalchemy.engine import Engine
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+
+from api import problems
+from api.dispatch import Dispatch, TemporalDispatch
+from api.feed import Feeds
+from api.limits import BodyLimit
+from api.metrics import Metrics, RequestMetrics
+from api.routes import artifacts, deployments, env, events, health, projects, rollback, runs
+from api.state import Platform, State, read_last_seq
+from api.tokens import StreamTokens
+from crewship import db, temporal
+from crewship.keys import store_first_key
+from crewship.sealing import Sealer, load_or_create_key
+from crewship.settings import Settings
+from crewship.storage import ObjectStore
+from crewship.stores import open_store
+from crewship.tail import TailSubscriber
+from crewship.tails import open_subscriber
+
+_ERRORS = {
+    "4XX": {"model": problems.Problem, "description": "Refused", "content": {"application/problem+json": {}}},
+    "422": {"model": problems.ValidationProblem, "description": "Invalid", "content": {"application/problem+json": {}}},
+    "503": {"model": problems.Problem, "description": "Down", "content": {"application/problem+json": {}}},
+}
+
+
+def create_app(
+    settings: Settings,
+    *,
+    dispatch: Dispatch | None = None,
+    store: ObjectStore | None = None,
+    tail: TailSubscriber | None = None,
+    on_start: Callable[[Platform], None] | None = None,
+) -> FastAPI:
+    """The application.
+
+    Args:
+        settings: The process's settings.
+        dispatch: Calls to the workflow engine; None: Temporal, by the settings.
+        store: Object store; None: by the settings.
+        tail: Hints about live logs; None: by the settings.
+        on_start: Told the platform when the lifespan has begun, for a composition root that must end its streams.
+    """
+    metrics = Metrics()
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[State]:
+        async with AsyncExitStack() as stack:
+            database = db.open_database(settings.database)
+            stack.callback(database.dispose)
+            await run_sync(_prepare, database, settings)
+            objects = store or open_store(settings.objects)
+            calls = dispatch or TemporalDispatch(await temporal.connect(settings))
+            secret = await run_sync(load_or_create_key, settings.secret_key_path)
+
+            async def last_seq(workflow_id: str) -> int | None:
+                return await platform.transact(lambda session: read_last_seq(session, workflow_id))
+
+            feeds = Feeds(
+                query=calls.query_events, last_seq=last_seq, store=objects, tail=tail or open_subscriber(settings.tail_url)
+            )  # fmt: skip
+            platform = Platform(
+                settings=settings, database=database, store=objects, dispatch=calls, feeds=feeds, sealer=Sealer(secret),
+                tokens=StreamTokens.derive(secret), metrics=metrics,
+            )  # fmt: skip
+            await feeds.start()
+            stack.push_async_callback(feeds.stop)
+            if on_start is not None:
+                on_start(platform)
+            yield State(platform=platform)
+
+    app = FastAPI(
+        title="Crewship",
+        version=version("crewship"),
+        description="Deploys Python agent crews and runs each invocation in a container of its own.",
+        lifespan=lifespan,
+        responses=_ERRORS,  # type: ignore[arg-type]  # FastAPI's keys are int | str
+        generate_unique_id_function=_operation_id,
+        middleware=_middleware(settings, metrics),
+    )
+    problems.install(app)
+    app.include_router(health.router)
+    v1 = APIRouter(prefix="/v1")
+    for routes in (projects, env, deployments, rollback, runs, events, artifacts):
+        v1.include_router(routes.router)
+    app.include_router(v1)
+    return app
+
+
+def _prepare(database: Engine, settings: Settings) -> None:
+    db.migrate(database)
+    if settings.bootstrap_admin_key:
+        with db.session(database) as session:
+            store_first_key(session, settings.bootstrap_admin_key)
+
+
+def _middleware(settings: Settings, metrics: Metrics) -> list[Middleware]:
+    stack = [
+        Middleware(RequestMetrics, metrics=metrics),
+        Middleware(BodyLimit, body_bytes=settings.max_input_bytes, upload_bytes=settings.max_source_bytes),
+    ]
+    if settings.cors_origin_list:
+        cors = Middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origin_list,
+            allow_methods=["GET", "HEAD", "POST", "PATCH", "DELETE"],
+            allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID", "Range"],
+            expose_headers=["Content-Disposition", "Content-Range", "ETag", "Idempotent-Replayed", "Location"],
+            max_age=3600,
+        )
+        stack.insert(1, cors)
+    return stack
+
+
+def _operation_id(route: APIRoute) -> str:
+    return route.name

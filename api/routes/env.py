@@ -1,0 +1,140 @@
+"""Env vars of a project: set and unset, never read back. Each change makes a version, and a run keeps the one it began with."""
+
+import re
+
+from fastapi import APIRouter
+from pydantic import Field
+from sqlmodel import Session, col, select, update
+
+from api.auth import DeployCaller, ReadCaller
+from api.lookups import check_project_name, get_project, require_live
+from api.state import PlatformDep
+from api.wire import Body, Read, Time
+from crewship.clock import now
+from crewship.db import ensure_project
+from crewship.errors import Unprocessable
+from crewship.models import EnvVar, Project
+
+router = APIRouter(prefix="/projects/{project}/env", tags=["env"])
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
+_MAX_VALUE_BYTES = 64 * 1024
+_MAX_VARS = 500
+
+
+class EnvUpdate(Body):
+    set: dict[str, str] = Field(default_factory=dict)
+    unset: list[str] = Field(default_factory=list)
+
+
+class EnvVersion(Read):
+    version: int
+
+
+class EnvVarRead(Read):
+    """An env var without its value."""
+
+    name: str
+    updated_at: Time
+    secret: bool = True
+    preview: str
+
+
+class EnvPage(Read):
+    env: list[EnvVarRead]
+
+
+@router.get("")
+async def list_env(project: str, platform: PlatformDep, caller: ReadCaller) -> EnvPage:
+    """List the env vars' names."""
+
+    def read(session: Session) -> list[EnvVar]:
+        get_project(session, caller, project)
+        query = select(EnvVar).where(EnvVar.project == project, col(EnvVar.until_version).is_(None))
+        return list(session.exec(query.order_by(col(EnvVar.name))))
+
+    rows = await platform.transact(read)
+    return EnvPage(env=[EnvVarRead(name=row.name, updated_at=row.updated_at, preview=row.preview) for row in rows])
+
+
+@router.patch("")
+async def update_env(project: str, body: EnvUpdate, platform: PlatformDep, caller: DeployCaller) -> EnvVersion:
+    """Set and unset env vars, all or nothing; creates the project when it is missing."""
+    check_project_name(project)
+    caller.require_project(project)
+    _validate(body)
+    sealed = {name: platform.sealer.seal(value, f"{project}/{name}") for name, value in body.set.items()}
+
+    def apply(session: Session) -> int:
+        require_live(ensure_project(session, project))
+        if not sealed and not body.unset:
+            return session.get_one(Project, project).env_version
+        # The version is taken first: it is the lock that keeps two changes apart.
+        version = session.exec(
+            update(Project)
+            .where(col(Project.name) == project)
+            .values(env_version=col(Project.env_version) + 1)
+            .returning(col(Project.env_version))
+        ).scalar_one()
+        session.exec(
+            update(EnvVar)
+            .where(
+                col(EnvVar.project) == project,
+                col(EnvVar.until_version).is_(None),
+                col(EnvVar.name).in_([*sealed, *body.unset]),
+            )
+            .values(until_version=version)
+        )
+        session.add_all(
+            EnvVar(
+                project=project,
+                name=name,
+                sealed=value,
+                preview=preview(body.set[name]),
+                since_version=version,
+                updated_at=now(),
+            )
+            for name, value in sealed.items()
+        )
+        return int(version)
+
+    return EnvVersion(version=await platform.transact(apply))
+
+
+def preview(value: str) -> str:
+    """What a person may see of a value to tell it from another: its last four characters, if that is little of it."""
+    return f"…{value[-4:]}" if len(value) >= 20 and value[-4:].isprintable() else "…"
+
+
+def _validate(body: EnvUpdate) -> None:
+    errors = []
+    for name in [*body.set, *body.unset]:
+        if not _NAME.fullmatch(name):
+            errors.append((f"/set/{_escaped(name)}" if name in body.set else "/unset", f"{name!r} is not a name"))
+    for name, value in body.set.items():
+        if "\0" in value or len(value.encode("utf-8", "surrogatepass")) > _MAX_VALUE_BYTES or not _is_text(value):
+            detail = f"must be text of at most {_MAX_VALUE_BYTES // 1024} KiB without NUL"
+            errors.append((f"/set/{_escaped(name)}", detail))
+        if name in body.unset:
+            errors.append((f"/set/{_escaped(name)}", "is set and unset at once"))
+    if len(body.set) > _MAX_VARS:
+        errors.append(("/set", f"has more than {_MAX_VARS} variables"))
+    if errors:
+        pointer, detail = errors[0]
+        raise Unprocessable(
+            f"{pointer}: {detail}",
+            errors=[{"pointer": place, "detail": text} for place, text in errors],
+            hint="names are letters, digits and underscores, and do not begin with a digit",
+        )
+
+
+def _is_text(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _escaped(name: str) -> str:
+    return name.replace("~", "~0").replace("/", "~1")

@@ -1,0 +1,357 @@
+"""Runs: start, list, show, cancel."""
+
+import asyncio
+from typing import Annotated, Any
+
+import orjson
+from fastapi import APIRouter, Query, Response
+from pydantic import Field, StringConstraints
+from sqlmodel import Session, col, delete, exists, select, tuple_
+
+from api.auth import Caller, InvokeCaller, ReadCaller
+from api.idempotency import IdempotencyKey, claim, digest, release
+from api.lookups import get_deployment, get_project, get_run, require_live
+from api.pages import CursorQuery, LimitQuery, cut, decode_moment, encode_cursor
+from api.state import Platform, PlatformDep
+from api.waiting import WaitingRead, waiting_for
+from api.wire import Body, ErrorRead, Events, MomentQuery, Read, Time
+from crewship.clock import duration_ms, now, rfc3339
+from crewship.config import DeploymentConfig
+from crewship.contracts import RunInput, RunStatus, run_workflow_id
+from crewship.errors import Conflict, InvalidRequest, NotFound, TooLarge, Unavailable, Unprocessable
+from crewship.ids import new_id
+from crewship.models import Deployment, Run, RunLabel
+from crewship.settings import Settings
+
+router = APIRouter(prefix="/runs", tags=["runs"])
+
+ACTIVE = ("pending", "running")
+_MAX_LABELS = 32
+_MAX_WAIT_SECONDS = 60
+
+Label = Annotated[str, StringConstraints(min_length=1, max_length=63, pattern=r"^[A-Za-z0-9._/-]+$")]
+LabelValue = Annotated[str, StringConstraints(max_length=255, pattern=r"^[^\x00]*$")]
+
+
+class RunCreate(Body):
+    """Of ``project`` (its current deployment) and ``deployment_id`` at least one."""
+
+    project: str | None = None
+    deployment_id: str | None = None
+    input: dict[str, Any] = Field(default_factory=dict)
+    labels: dict[Label, LabelValue] = Field(default_factory=dict, max_length=_MAX_LABELS)
+    timeout_seconds: int | None = Field(default=None, ge=1)
+
+
+class CancelCreate(Body):
+    force: bool = False
+    """Without grace."""
+
+
+class CancelRead(Read):
+    requested_at: str | None
+    sigterm_at: str | None = None
+    sigkill_at: str | None = None
+    gone_at: str | None = None
+
+
+class RunRead(Read):
+    id: str
+    project: str
+    deployment_id: str
+    status: RunStatus
+    input: dict[str, Any]
+    output: Any
+    error: ErrorRead | None
+    labels: dict[str, str]
+    created_at: Time
+    started_at: Time | None
+    completed_at: Time | None
+    duration_ms: int | None
+    timeout_seconds: int
+    waiting_for: WaitingRead | None
+    cancel: CancelRead | None
+    usage: dict[str, Any]
+    isolation: dict[str, Any]
+    events: Events
+    artifact_count: int
+
+    @classmethod
+    def of(cls, row: Run, waiting: WaitingRead | None) -> "RunRead":
+        duration = row.duration_ms
+        if duration is None and row.started_at is not None and row.completed_at is not None:
+            duration = duration_ms(row.started_at, row.completed_at)
+        return cls(
+            id=row.id,
+            project=row.project,
+            deployment_id=row.deployment_id,
+            status=row.status,
+            input=row.input,
+            output=row.output,
+            error=ErrorRead(**row.error) if row.error else None,
+            labels=row.labels,
+            created_at=row.created_at,
+            started_at=row.started_at,
+            completed_at=row.completed_at,
+            duration_ms=duration,
+            timeout_seconds=row.timeout_seconds,
+            waiting_for=waiting,
+            cancel=_cancel(row),
+            usage=row.usage,
+            isolation=row.isolation,
+            events=Events(last_seq=row.last_seq),
+            artifact_count=row.artifact_count,
+        )
+
+
+class RunPage(Read):
+    runs: list[RunRead]
+    next_cursor: str | None
+
+
+def _cancel(row: Run) -> CancelRead | None:
+    """As recorded at the end; while a cancel is under way, when it was asked for."""
+    if row.cancel:
+        return CancelRead(**row.cancel)
+    if row.cancel_requested_at is not None and row.status in ACTIVE:
+        return CancelRead(requested_at=rfc3339(row.cancel_requested_at))
+    return None
+
+
+def read_run(session: Session, row: Run, settings: Settings) -> RunRead:
+    return RunRead.of(row, waiting_for(session, [row], settings.run_capacity).get(row.id))
+
+
+@router.post("", status_code=202, responses={200: {"model": RunRead, "description": "The same call came before"}})
+async def create_run(
+    body: RunCreate, platform: PlatformDep, caller: InvokeCaller, response: Response, key: IdempotencyKey = None
+) -> RunRead:
+    """Start a run of a deployment, or of a project's current one."""
+    settings = platform.settings
+    content = body.model_dump()
+    _check_body(body, settings)
+    await platform.dispatch.check()
+    run_id, scope = new_id("run"), f"runs:{caller.key_id}"
+
+    def record(session: Session) -> tuple[RunRead, RunInput | None]:
+        if (held := claim(session, scope, key, digest(content), run_id)) != run_id:
+            return read_run(session, get_run(session, caller, held), settings), None
+        deployment = _deployment(session, caller, body)
+        project = require_live(get_project(session, caller, deployment.project))
+        row = Run(
+            id=run_id,
+            project=project.name,
+            deployment_id=deployment.id,
+            input=body.input,
+            labels=body.labels,
+            timeout_seconds=_timeout(body, deployment, settings),
+            env_version=project.env_version,
+            created_by=caller.key_id,
+        )
+        session.add(row)
+        session.flush()
+        session.add_all(RunLabel(run_id=run_id, key=name, value=value) for name, value in body.labels.items())
+        start = RunInput(
+            run_id=run_id,
+            project=row.project,
+            deployment_id=row.deployment_id,
+            host=deployment.host,
+            timeout_seconds=row.timeout_seconds,
+            grace_seconds=settings.grace_seconds,
+        )
+        return read_run(session, row, settings), start
+
+    run, start = await platform.transact(record)
+    response.headers["Location"] = f"/v1/runs/{run.id}"
+    if start is None:
+        response.status_code = 200
+        response.headers["Idempotent-Replayed"] = "true"
+        return run
+    try:
+        await platform.dispatch.start_run(start)
+    except Unavailable:
+
+        def forget(session: Session) -> None:
+            session.exec(delete(RunLabel).where(col(RunLabel.run_id) == run_id))
+            session.exec(delete(Run).where(col(Run.id) == run_id))
+            release(session, scope, key)
+
+        await platform.transact(forget)
+        raise
+    return run
+
+
+def _check_body(body: RunCreate, settings: Settings) -> None:
+    if body.project is None and body.deployment_id is None:
+        raise Unprocessable(
+            "/project: is missing",
+            errors=[{"pointer": "/project", "detail": "is missing, and so is deployment_id"}],
+            hint="name a project (its current deployment is run) or a deployment_id",
+        )
+    try:
+        size = len(orjson.dumps(body.input))
+    except TypeError as error:  # half a surrogate pair, or an integer beyond 64 bits
+        detail = "must be JSON with whole Unicode characters and integers of at most 64 bits"
+        raise Unprocessable(f"/input: {detail}", errors=[{"pointer": "/input", "detail": detail}]) from error
+    if size > settings.max_input_bytes:
+        raise TooLarge(
+            f"The input has {size:,} bytes; {settings.max_input_bytes:,} are allowed",
+            hint="put large data where the crew can fetch it, and pass the address",
+        )
+    if body.timeout_seconds is not None and body.timeout_seconds > settings.max_timeout_seconds:
+        detail = f"must be at most {settings.max_timeout_seconds}"
+        raise Unprocessable(f"/timeout_seconds: {detail}", errors=[{"pointer": "/timeout_seconds", "detail": detail}])
+
+
+def _deployment(session: Session, caller: Caller, body: RunCreate) -> Deployment:
+    if body.deployment_id is not None:
+        deployment = get_deployment(session, caller, body.deployment_id)
+        if body.project is not None and deployment.project != body.project:
+            raise InvalidRequest(
+                f"Deployment {deployment.id} is not of project {body.project!r} but of {deployment.project!r}"
+            )
+    else:
+        project = require_live(get_project(session, caller, str(body.project)))
+        if project.current_deployment_id is None:
+            raise Conflict(
+                f"Project {project.name!r} has no current deployment",
+                code="no_current_deployment",
+                hint="crewship deploy makes one",
+            )
+        deployment = get_deployment(session, caller, project.current_deployment_id)
+    if deployment.status != "ready":
+        raise Conflict(
+            f"Deployment {deployment.id} is {deployment.status}, not ready",
+            code="deployment_not_ready",
+            hint="crewship deployments list shows which are ready",
+        )
+    return deployment
+
+
+def _timeout(body: RunCreate, deployment: Deployment, settings: Settings) -> int:
+    config = DeploymentConfig.model_validate(deployment.config)
+    wanted = body.timeout_seconds or config.run.timeout_seconds or settings.default_timeout_seconds
+    return min(wanted, settings.max_timeout_seconds)
+
+
+@router.get("")
+async def list_runs(
+    platform: PlatformDep,
+    caller: ReadCaller,
+    project: str | None = None,
+    deployment_id: str | None = None,
+    status: RunStatus | None = None,
+    label: Annotated[list[str] | None, Query(description="`key:value`; repeated: all of them")] = None,
+    since: Annotated[MomentQuery | None, Query(description="Created then or later")] = None,
+    cursor: CursorQuery = None,
+    limit: LimitQuery = 50,
+) -> RunPage:
+    """List runs, newest first."""
+    query = select(Run).order_by(col(Run.created_at).desc(), col(Run.id).desc()).limit(limit + 1)
+    if caller.project is not None:
+        query = query.where(Run.project == caller.project)
+    if project is not None:
+        query = query.where(Run.project == project)
+    if deployment_id is not None:
+        query = query.where(Run.deployment_id == deployment_id)
+    if status is not None:
+        query = query.where(Run.status == status)
+    if since is not None:
+        query = query.where(Run.created_at >= since)
+    for pair in label or []:
+        name, colon, value = pair.partition(":")
+        if not colon:
+            raise InvalidRequest(f"{pair!r} is not a label", hint="write label=key:value")
+        query = query.where(
+            exists().where(col(RunLabel.run_id) == Run.id, col(RunLabel.key) == name, col(RunLabel.value) == value)
+        )
+    if cursor is not None:
+        query = query.where(tuple_(col(Run.created_at), col(Run.id)) < decode_moment(cursor))
+
+    def read(session: Session) -> tuple[list[RunRead], str | None]:
+        rows, more = cut(session.exec(query).all(), limit)
+        waiting = waiting_for(session, rows, platform.settings.run_capacity)
+        last = rows[-1] if more else None
+        return (
+            [RunRead.of(row, waiting.get(row.id)) for row in rows],
+            encode_cursor(last.created_at.isoformat(), last.id) if last is not None else None,
+        )
+
+    runs, next_cursor = await platform.transact(read)
+    return RunPage(runs=runs, next_cursor=next_cursor)
+
+
+@router.get("/{run_id}")
+async def get_run_by_id(
+    run_id: str,
+    platform: PlatformDep,
+    caller: ReadCaller,
+    wait: Annotated[float, Query(ge=0, le=_MAX_WAIT_SECONDS, description="Seconds to hold until it has ended")] = 0,
+) -> RunRead:
+    """Get a run; with `wait`, hold the answer until it has ended."""
+
+    def read(session: Session) -> RunRead:
+        return read_run(session, get_run(session, caller, run_id), platform.settings)
+
+    run = await platform.transact(read)
+    if wait == 0 or run.status not in ACTIVE:
+        return run
+    try:
+        async with asyncio.timeout(wait), platform.feeds.open(run_workflow_id(run_id), reading=False) as feed:
+            await feed.closed()
+    except TimeoutError:
+        pass
+    return await platform.transact(read)
+
+
+@router.post("/{run_id}/cancel", status_code=202, responses={200: {"model": RunRead, "description": "It had ended"}})
+async def cancel_run(
+    run_id: str, platform: PlatformDep, caller: InvokeCaller, response: Response, body: CancelCreate | None = None
+) -> RunRead:
+    """Cancel a run; one that has ended stays as it is."""
+    force = body is not None and body.force
+
+    def read(session: Session) -> tuple[RunRead, RunInput]:
+        row = get_run(session, caller, run_id)
+        host = session.get_one(Deployment, row.deployment_id).host
+        start = RunInput(
+            run_id=row.id,
+            project=row.project,
+            deployment_id=row.deployment_id,
+            host=host,
+            timeout_seconds=row.timeout_seconds,
+            grace_seconds=platform.settings.grace_seconds,
+        )
+        return read_run(session, row, platform.settings), start
+
+    run, start = await platform.transact(read)
+    if run.status not in ACTIVE:
+        response.status_code = 200
+        return run
+    if not await _signal(platform, start, force):
+        run, _ = await platform.transact(read)
+        response.status_code = 200 if run.status not in ACTIVE else 202
+        return run
+
+    def note(session: Session) -> RunRead:
+        row = get_run(session, caller, run_id)
+        if row.cancel_requested_at is None and row.status in ACTIVE:
+            row.cancel_requested_at = now()
+            session.add(row)
+        return read_run(session, row, platform.settings)
+
+    return await platform.transact(note)
+
+
+async def _signal(platform: Platform, start: RunInput, force: bool) -> bool:
+    """Have the run's workflow cancel; False when it has ended meanwhile."""
+    try:
+        await platform.dispatch.cancel_run(start.run_id, force)
+    except NotFound:
+        # It ended just now, or an API process died before it was started: then it is started to be canceled.
+        await platform.dispatch.start_run(start)
+        try:
+            await platform.dispatch.cancel_run(start.run_id, force)
+        except NotFound:
+            return False
+    return True

@@ -1,0 +1,55 @@
+"""Stream tokens: leave to read one run's events for ten minutes, for browsers, whose EventSource cannot send headers.
+
+Stateless: ``<run id>.<expiry, seconds since the epoch>.<HMAC-SHA256>``. A token opens streams; one that is open stays so.
+"""
+
+import hashlib
+import hmac
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from crewship.errors import Forbidden, Unauthorized
+
+LIFETIME_SECONDS = 600
+
+
+@dataclass(frozen=True)
+class StreamTokens:
+    """Makes and checks tokens under ``key``, which all API processes of an installation share."""
+
+    key: bytes
+
+    @classmethod
+    def derive(cls, secret: bytes) -> "StreamTokens":
+        """From the installation's secret key, so that no second one has to be kept."""
+        return cls(hmac.digest(secret, b"crewship stream tokens", "sha256"))
+
+    def issue(self, run_id: str) -> tuple[str, datetime]:
+        """A token for that run, and when it expires."""
+        expires = int(time.time()) + LIFETIME_SECONDS
+        return f"{run_id}.{expires}.{self._sign(run_id, expires)}", datetime.fromtimestamp(expires, UTC)
+
+    def check(self, token: str, run_id: str) -> None:
+        """Raise unless ``token`` is good for that run now.
+
+        Raises:
+            Unauthorized: it is not one of ours, or it has expired.
+            Forbidden: it is for another run.
+        """
+        owner, _, rest = token.partition(".")
+        expiry, _, signature = rest.partition(".")
+        expires = int(expiry) if expiry.isascii() and expiry.isdigit() and len(expiry) < 12 else 0
+        if not hmac.compare_digest(signature.encode(), self._sign(owner, expires).encode()):
+            raise Unauthorized("The stream token is not valid", code="invalid_token")
+        if expires <= time.time():
+            raise Unauthorized(
+                "The stream token has expired",
+                code="token_expired",
+                hint="get a new one by POST /v1/runs/{id}/stream-token",
+            )
+        if owner != run_id:
+            raise Forbidden("The stream token is for another run")
+
+    def _sign(self, run_id: str, expires: int) -> str:
+        return hmac.new(self.key, f"{run_id}.{expires}".encode(), hashlib.sha256).hexdigest()

@@ -1,0 +1,223 @@
+"""The API on a real socket, over SQLite and a folder, with the workflow engine and the tail played by the test."""
+
+import asyncio
+import contextlib
+import shutil
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import uvicorn
+
+from api.app import create_app
+from api.state import Platform
+from crewship import db
+from crewship.contracts import (
+    DeployInput,
+    EventsPage,
+    EventsQuery,
+    ProjectRef,
+    RollbackInput,
+    RollbackResult,
+    RunInput,
+)
+from crewship.errors import NotFound, Unavailable
+from crewship.folder_storage import FolderStore
+from crewship.models import Deployment, Project, Run
+from crewship.settings import Settings
+from tests.api.logs import MemoryTail, ScriptedLog
+
+ADMIN_KEY = "crewship_test-admin-key-of-this-installation"
+
+
+class FakeDispatch:
+    """The workflow engine: notes what it was asked, has the logs it is given, and is down when ``down`` says so."""
+
+    def __init__(self) -> None:
+        self.down: set[str] = set()
+        self.runs: list[RunInput] = []
+        self.deploys: list[DeployInput] = []
+        self.deletions: list[str] = []
+        self.cancels: list[tuple[str, bool]] = []
+        self.rollbacks: list[tuple[RollbackInput, str]] = []
+        self.queries = 0
+        self.logs: dict[str, ScriptedLog] = {}
+        self.rollback_result = RollbackResult(deployment_id="dep_1", previous_deployment_id="dep_2", changed=True)
+        self.worker_count = 1
+        self.on_cancel: Callable[[str], None] | None = None
+
+    def _up(self, call: str) -> None:
+        if call in self.down or "all" in self.down:
+            raise Unavailable("The workflow engine (Temporal) cannot be reached", hint="crewship doctor")
+
+    async def check(self) -> None:
+        self._up("check")
+
+    async def start_run(self, run: RunInput) -> None:
+        self._up("start_run")
+        self.runs.append(run)
+
+    async def start_deploy(self, deploy: DeployInput) -> None:
+        self._up("start_deploy")
+        self.deploys.append(deploy)
+
+    async def start_project_deletion(self, project: ProjectRef) -> None:
+        self._up("start_project_deletion")
+        self.deletions.append(project.project)
+
+    async def cancel_run(self, run_id: str, force: bool) -> None:
+        self._up("cancel_run")
+        if run_id not in [run.run_id for run in self.runs]:
+            raise NotFound("No such workflow")
+        self.cancels.append((run_id, force))
+        if self.on_cancel is not None:
+            self.on_cancel(run_id)
+
+    async def rollback(self, rollback: RollbackInput, queue: str) -> RollbackResult:
+        self._up("rollback")
+        self.rollbacks.append((rollback, queue))
+        return self.rollback_result
+
+    async def query_events(self, workflow_id: str, query: EventsQuery) -> EventsPage:
+        self.queries += 1
+        self._up("query_events")
+        if workflow_id not in self.logs:
+            raise NotFound("No such workflow")
+        return self.logs[workflow_id].log.read(query)
+
+    async def workers(self) -> int:
+        self._up("workers")
+        return self.worker_count
+
+
+@dataclass
+class Api:
+    """A running API, and what is behind it."""
+
+    http: httpx.AsyncClient
+    platform: Platform
+    dispatch: FakeDispatch
+    store: FolderStore
+    tail: MemoryTail
+    settings: Settings
+    server: "QuietServer"
+
+    def add(self, *rows: Any) -> None:
+        """Store rows, in order."""
+        with db.session(self.platform.database) as session:
+            for row in rows:
+                session.add(row)
+                session.flush()
+
+    def row(self, table: type[Any], key: Any) -> Any:
+        with db.session(self.platform.database) as session:
+            return session.get(table, key)
+
+    def live_log(self, workflow_id: str) -> ScriptedLog:
+        log = ScriptedLog(workflow_id, self.store, self.tail)
+        self.dispatch.logs[workflow_id] = log
+        return log
+
+    def close_log(self, log: ScriptedLog, *, hint: bool = True, status: str = "succeeded") -> None:
+        """As the platform ends a run: the archive, then the row, then the hint."""
+        last_seq = log.archive()
+        kind, _, resource = log.workflow_id.partition("-")
+        with db.session(self.platform.database) as session:
+            row = session.get_one(Run if kind == "run" else Deployment, resource)
+            row.last_seq = last_seq
+            row.status = status
+            session.add(row)
+        if hint:
+            self.tail.send(log.workflow_id, b'{"closed":true}')
+
+
+class QuietServer(uvicorn.Server):
+    """Leaves the test process's signal handlers alone."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+@contextlib.asynccontextmanager
+async def serving(settings: Settings, **parts: Any) -> AsyncIterator[tuple[str, Platform, QuietServer]]:
+    """Serve the API on a port of its own: its address, its platform, its server."""
+    started: list[Platform] = []
+    app = create_app(settings, on_start=started.append, **parts)
+    server = QuietServer(
+        uvicorn.Config(app, host="127.0.0.1", port=0, log_config=None, access_log=False, timeout_graceful_shutdown=5)
+    )
+    task = asyncio.create_task(server.serve())
+    try:
+        while not server.started:
+            assert not task.done(), task.exception()
+            await asyncio.sleep(0.005)
+        port = server.servers[0].sockets[0].getsockname()[1]
+        yield f"http://127.0.0.1:{port}", started[0], server
+    finally:
+        started[0].feeds.end_streams() if started else None
+        server.should_exit = True
+        await task
+
+
+@pytest.fixture(scope="session")
+def migrated_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A fresh database's file: migrating takes longer than most tests."""
+    file = tmp_path_factory.mktemp("database") / "crewship.db"
+    engine = db.open_database(f"sqlite:///{file}")
+    db.migrate(engine)
+    with engine.connect() as connection:
+        connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+    engine.dispose()
+    return file
+
+
+@pytest.fixture
+def settings(tmp_path: Path, migrated_database: Path) -> Settings:
+    shutil.copy(migrated_database, tmp_path / "crewship.db")
+    return Settings(
+        data_dir=tmp_path, bootstrap_admin_key=ADMIN_KEY, host="here", tail="off", cors_origins="https://app.example",
+        max_input_bytes=100_000, max_source_bytes=1_000_000, run_capacity=2,
+    )  # fmt: skip
+
+
+@pytest.fixture
+async def api(settings: Settings, tmp_path: Path) -> AsyncIterator[Api]:
+    dispatch, store, tail = FakeDispatch(), FolderStore(tmp_path / "objects"), MemoryTail()
+    async with (
+        serving(settings, dispatch=dispatch, store=store, tail=tail) as (url, platform, server),
+        httpx.AsyncClient(base_url=url, headers={"Authorization": f"Bearer {ADMIN_KEY}"}, timeout=30) as http,
+    ):
+        yield Api(http, platform, dispatch, store, tail, settings, server)
+
+
+@pytest.fixture
+def ready(api: Api) -> Api:
+    """With project ``crew`` and its two deployments, of which ``dep_1`` is current."""
+    config = {"framework": "python", "entrypoint": "main:kickoff"}
+    api.add(
+        Project(name="crew", current_deployment_id="dep_1"),
+        *(
+            Deployment(
+                id=name, project="crew", status="ready", host="here", source_key="k", source_sha256="s", config=config
+            )
+            for name in ("dep_1", "dep_2")
+        ),
+    )
+    return api
+
+
+def assert_problem(response: httpx.Response, status: int, code: str) -> dict[str, Any]:
+    """The one shape of errors."""
+    assert (response.status_code, response.headers["content-type"]) == (status, "application/problem+json"), (
+        response.text
+    )
+    body: dict[str, Any] = response.json()
+    assert {"type", "title", "status", "detail", "instance", "code", "hint"} <= body.keys()
+    assert (body["status"], body["code"]) == (status, code), body
+    assert body["instance"] == httpx.URL(str(response.request.url)).path
+    assert body["detail"]
+    return body

@@ -1,0 +1,74 @@
+from pathlib import Path
+
+import httpx
+
+from crewship.settings import Settings
+from tests.api.conftest import Api, assert_problem, serving
+from tests.api.test_runs import run
+
+
+async def test_alive_and_ready_without_a_key(api: Api) -> None:
+    async with httpx.AsyncClient(base_url=api.http.base_url) as anybody:
+        assert (await anybody.get("/healthz")).json() == {"status": "ok"}
+        assert (await anybody.head("/healthz")).status_code == 200
+        ready = (await anybody.get("/readyz")).json()
+    assert ready["ready"] is True
+    assert [(row["name"], row["ok"], row["required"]) for row in ready["dependencies"]] == [
+        ("database", True, True), ("object_store", True, True), ("temporal", True, True), ("worker", True, False),
+    ]  # fmt: skip
+
+
+async def test_without_a_worker_the_api_is_ready_and_says_so(api: Api) -> None:
+    api.dispatch.worker_count = 0
+    ready = (await api.http.get("/readyz")).json()
+    assert ready["ready"] is True
+    assert ready["dependencies"][3]["ok"] is False
+    assert ready["dependencies"][3]["hint"]
+
+
+async def test_a_dependency_that_is_down_is_named(api: Api, tmp_path: Path) -> None:
+    api.dispatch.down.add("all")
+    problem = assert_problem(await api.http.get("/readyz"), 503, "unavailable")
+    assert [row["ok"] for row in problem["dependencies"]] == [True, True, False, False]
+    assert "temporal" in problem["detail"]
+
+
+async def test_metrics_count_by_operation_not_by_path(ready: Api) -> None:
+    ready.add(run(1, status="succeeded"))
+    await ready.http.get("/v1/runs/run_000000000001")
+    await ready.http.get("/v1/runs/run_nobody")
+    await ready.http.get("/nowhere")
+    text = (await ready.http.get("/metrics")).text
+    assert 'crewship_http_requests_total{method="GET",operation="get_run_by_id",status="200"} 1.0' in text
+    assert 'crewship_http_requests_total{method="GET",operation="get_run_by_id",status="404"} 1.0' in text
+    assert 'operation="none",status="404"} 1.0' in text
+    assert 'crewship_runs{status="succeeded"} 1.0' in text
+    assert "nobody" not in text
+
+
+async def test_metrics_can_be_opened(settings: Settings, api: Api) -> None:
+    opened = settings.model_copy(update={"metrics_open": True})
+    async with (
+        serving(opened, dispatch=api.dispatch, store=api.store, tail=api.tail) as (url, _, _),
+        httpx.AsyncClient(base_url=url) as anybody,
+    ):
+        assert (await anybody.get("/metrics")).status_code == 200
+
+
+async def test_pages_of_the_listed_origins_may_call(api: Api) -> None:
+    headers = {"origin": "https://app.example", "access-control-request-method": "GET"}
+    allowed = await api.http.options("/v1/runs", headers=headers)
+    assert allowed.headers["access-control-allow-origin"] == "https://app.example"
+    refused = await api.http.options("/v1/runs", headers=headers | {"origin": "https://evil.example"})
+    assert "access-control-allow-origin" not in refused.headers
+    error = await api.http.get("/v1/nothing", headers={"origin": "https://app.example"})
+    assert error.headers["access-control-allow-origin"] == "https://app.example"
+
+
+async def test_the_document_describes_the_calls(api: Api) -> None:
+    document = (await api.http.get("/openapi.json", headers={"authorization": ""})).json()
+    operations = [operation["operationId"] for path in document["paths"].values() for operation in path.values()]
+    assert "create_run" in operations
+    upload = document["paths"]["/v1/projects/{project}/deployments"]["post"]["requestBody"]["content"]
+    assert "source" in upload["multipart/form-data"]["schema"]["properties"]
+    assert (await api.http.get("/docs")).status_code == 200
