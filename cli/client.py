@@ -7,7 +7,7 @@ shown twice.
 
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -139,7 +139,7 @@ class Client:
     def events(
         self, path: str, *, after: int = 0, types: str | None = None, quiet_seconds: float = 30.0,
         connected: bool = False, on_break: Callable[[str], None] | None = None,
-    ) -> Iterator[Line | None]:  # fmt: skip
+    ) -> Generator[Line | None, None, None]:  # fmt: skip
         """Events after seq ``after`` up to the terminal one; None each time that nothing came for ``quiet_seconds``.
 
         Args:

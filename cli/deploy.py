@@ -101,8 +101,7 @@ def deploy_one(
     try:
         for warning in packed.warnings:
             say_warning(warning)
-        files = packed.files if isinstance(packed.files, int) else len(packed.files)
-        say(f"Deploying {target}: {count(files, 'file')}, {size(packed.size_bytes)}")
+        say(f"Deploying {target}: {count(packed.files, 'file')}, {size(packed.size_bytes)}")
         with packed.path.open("rb") as file:
             deployment = client.upload(
                 f"/projects/{segment(target)}/deployments",

@@ -89,10 +89,9 @@ def _usage(error: typer.TyperException) -> CrewshipError:
     message = error.format_message().strip()
     if error.exit_code != Usage.exit_code:
         return CrewshipError(message)
-    if context is None:
-        return Usage(message)
     message = message.removesuffix(".")
-    return Usage(message[:1].lower() + message[1:], hint=f"{context.command_path} --help")
+    command = "crewship" if context is None else context.command_path
+    return Usage(message[:1].lower() + message[1:], hint=f"{command} --help")
 
 
 def _finish(error: CrewshipError) -> NoReturn:

@@ -42,7 +42,7 @@ class Screen:
             from rich.live import Live
             from rich.spinner import Spinner
 
-            self._spinner = Spinner("dots", style=None if self._console.no_color else "cyan")
+            self._spinner = Spinner("dots", style="cyan" if self.paint.enabled else None)
             self._display = Live(
                 console=self._console, get_renderable=self._status, refresh_per_second=8, transient=True,
                 redirect_stdout=False, redirect_stderr=False,
@@ -84,7 +84,7 @@ class Screen:
         elapsed = clock((time.monotonic() - self._started) * 1000)
         line = Text(no_wrap=True, overflow="ellipsis")
         line.append_text(Text.assemble(self._spinner.render(time.monotonic()), f" {elapsed:>5}  "))  # type: ignore[arg-type]
-        line.append(self._caption(), style="dim")
+        line.append(self._caption(), style="dim" if self.paint.enabled else None)
         return line
 
 

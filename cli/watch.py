@@ -4,10 +4,14 @@ The first Ctrl-C cancels the run (on a terminal it asks), the second forces, the
 nothing: the stream goes on where it broke, for as long as the run lives.
 """
 
+import signal
 import sys
+import threading
 import time
-from contextlib import suppress
-from typing import IO, Any
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from types import FrameType
+from typing import IO, Any, Self
 
 from cli.client import Client
 from cli.output import can_ask, data, say
@@ -23,8 +27,57 @@ _PENDING_QUIET_SECONDS = 3.0
 """Before the run has started nothing comes over the stream, and people want to know what it waits for."""
 
 
+class _End:
+    """What a stream gives after its last line."""
+
+
+_END = _End()
+
+
 class LeftRunning(Exception):
     """The person stopped watching, and the run goes on."""
+
+
+class Interrupts:
+    """Ctrl-C, raised only where it can be dealt with.
+
+    Anywhere else it is remembered and raised at the next such place. An exception out of nowhere would cut a line that is
+    being drawn, and one that comes up while a generator is finalized is swallowed by the interpreter.
+    """
+
+    def __init__(self) -> None:
+        self._pending = False
+        self._is_allowed = False
+
+    def __enter__(self) -> Self:
+        self._is_main = threading.current_thread() is threading.main_thread()
+        if self._is_main:
+            self._before = signal.signal(signal.SIGINT, self._on_signal)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._is_main:
+            signal.signal(signal.SIGINT, self._before)
+
+    @contextmanager
+    def allowed(self) -> Iterator[None]:
+        """Ctrl-C is raised in this block, also one that was pressed before."""
+        self._is_allowed = True
+        try:
+            if self._pending:
+                raise KeyboardInterrupt
+            yield
+        finally:
+            self._is_allowed = False
+
+    def take(self) -> None:
+        """What was pressed is dealt with."""
+        self._pending = False
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        self._pending = True
+        if self._is_allowed:
+            raise KeyboardInterrupt
 
 
 class Watch:
@@ -44,11 +97,12 @@ class Watch:
         self._after = 0
         self._trouble = ""
         self._screen: Screen | None = None
+        self._interrupts = Interrupts()
 
     def until_end(self) -> dict[str, Any]:
         """Wait quietly (a status line on a terminal); the Run as it ended."""
         self._screen = Screen(self._caption)
-        with self._screen:
+        with self._screen, self._interrupts:
             while True:
                 try:
                     return self._poll()
@@ -59,7 +113,7 @@ class Watch:
         """Show the events as they come: the timeline on stderr, or with ``ndjson`` the log's own lines on stdout."""
         self._screen = Screen(self._caption, quiet=ndjson)
         timeline = Timeline(self._screen.paint, self._screen.width)
-        with self._screen:
+        with self._screen, self._interrupts:
             while True:
                 try:
                     self._read(self._screen, None if ndjson else timeline)
@@ -74,11 +128,13 @@ class Watch:
         wait_seconds = 1  # the first answer soon, for the status line
         while True:
             try:
-                self._run = self._client.get(self._path, wait=wait_seconds)
+                with self._interrupts.allowed():
+                    self._run = self._client.get(self._path, wait=wait_seconds)
             except Unavailable as error:
                 self._trouble = f"{error.detail}; trying again"
                 failures += 1
-                time.sleep(min(5.0, 0.2 * 2**failures))
+                with self._interrupts.allowed():
+                    time.sleep(min(5.0, 0.2 * 2**failures))
                 continue
             self._trouble, failures, wait_seconds = "", 0, _WAIT_SECONDS
             if self._run["status"] in ("succeeded", "failed", "canceled"):
@@ -86,16 +142,26 @@ class Watch:
 
     def _read(self, screen: Screen, timeline: Timeline | None) -> None:
         self._timeline = timeline
-        started = False
-        while True:
-            quiet = _QUIET_SECONDS if started else _PENDING_QUIET_SECONDS
-            lines = self._client.events(
-                f"{self._path}/events", after=self._after, quiet_seconds=quiet, connected=True, on_break=self._broke
-            )
-            for line in lines:
+        while not self._read_once(screen, timeline):
+            pass
+
+    def _read_once(self, screen: Screen, timeline: Timeline | None) -> bool:
+        """Read one stream; whether the log is at its end (else it is opened anew, with another patience)."""
+        is_started = self._after > 0
+        lines = self._client.events(
+            f"{self._path}/events", after=self._after, connected=True, on_break=self._broke,
+            quiet_seconds=_QUIET_SECONDS if is_started else _PENDING_QUIET_SECONDS,
+        )  # fmt: skip
+        # Closed in so many words: the collector would do it at any time.
+        with closing(lines):
+            while True:
+                with self._interrupts.allowed():
+                    line = next(lines, _END)
+                if isinstance(line, _End):
+                    return True
                 self._trouble = ""
                 if line is None:
-                    if not started:
+                    if not is_started:
                         with suppress(Unavailable):
                             self._run = self._client.get(self._path)
                     continue
@@ -105,12 +171,9 @@ class Watch:
                 else:
                     screen.show(timeline.lines(line.event))
                 if line.event.type in RUN_TERMINAL:
-                    return
-                if not started:
-                    started = True
-                    break  # open again with the longer patience
-            else:
-                return
+                    return True
+                if not is_started:
+                    return False
 
     def _broke(self, reason: str) -> None:
         self._trouble = "connection lost; trying again"
@@ -132,23 +195,23 @@ class Watch:
     # --- Ctrl-C -------------------------------------------------------------------------------------------------------
 
     def _interrupt(self) -> None:
-        try:
-            self._on_interrupt()
-        except KeyboardInterrupt:
-            self._cancel(force=True)
-
-    def _on_interrupt(self) -> None:
+        self._interrupts.take()
+        presses = self._presses + 1
+        if presses == 1 and can_ask():
+            try:
+                if not self._agreed():
+                    return
+            except KeyboardInterrupt:
+                self._interrupts.take()
+                presses = 2
+        self._presses = presses
         self.interrupted = True
-        if self._presses == 0 and can_ask() and not self._agreed():
-            self.interrupted = False
-            return
-        if self._presses >= 2:
+        if self._presses > 2:
             say(f"{self._run_id} is being canceled; see: crewship runs show {self._run_id}")
             raise LeftRunning
-        self._cancel(force=self._presses == 1)
+        self._cancel(force=self._presses == 2)
 
     def _cancel(self, *, force: bool) -> None:
-        self._presses = 2 if force else 1
         if self._screen is None or not self._screen.live:
             say(f"canceling {self._run_id}" + (" by force" if force else "; Ctrl-C again forces"))
         self._client.post(f"{self._path}/cancel", {"force": True} if force else {})
@@ -160,7 +223,8 @@ class Watch:
             while True:
                 sys.stderr.write(f"\rCancel {self._run_id}? [y]es, [n]o, [l]eave it running: ")
                 sys.stderr.flush()
-                answer = sys.stdin.readline()
+                with self._interrupts.allowed():
+                    answer = sys.stdin.readline()
                 word = answer.strip().lower()
                 if word in ("y", "yes"):
                     return True

@@ -1,7 +1,8 @@
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner, Result
 
 from tests.cli.platform import KEY, Platform
 
@@ -17,15 +18,22 @@ def _own_folders(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.M
         monkeypatch.delenv(name, raising=False)
 
 
-@pytest.fixture
-def platform(monkeypatch: pytest.MonkeyPatch) -> Iterator[Platform]:
-    """A fake platform that the CLI finds by the environment."""
+@pytest.fixture(scope="session")
+def server() -> Iterator[Platform]:
+    """The fake platform's server, one for all tests."""
     platform = Platform()
     platform.start()
-    monkeypatch.setenv("CREWSHIP_URL", platform.url)
-    monkeypatch.setenv("CREWSHIP_API_KEY", KEY)
     yield platform
     platform.stop()
+
+
+@pytest.fixture
+def platform(server: Platform, monkeypatch: pytest.MonkeyPatch) -> Iterator[Platform]:
+    """A fake platform without content that the CLI finds by the environment."""
+    monkeypatch.setenv("CREWSHIP_URL", server.url)
+    monkeypatch.setenv("CREWSHIP_API_KEY", KEY)
+    yield server
+    server.clear()
 
 
 @pytest.fixture
@@ -37,3 +45,14 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (folder / "crewship.toml").write_text('[deployment]\nframework = "python"\nentrypoint = "main:kickoff"\n')
     monkeypatch.chdir(folder)
     return folder
+
+
+Crewship = Callable[..., Result]
+
+
+@pytest.fixture
+def crewship() -> Crewship:
+    """Runs a command in this process: ``crewship("runs", "list", input=...)``."""
+    from cli.main import app
+
+    return lambda *arguments, input=None: CliRunner().invoke(app, list(arguments), input=input)

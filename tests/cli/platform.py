@@ -38,6 +38,8 @@ class Log:
     hold_after: int | None = None
     """Seq after which nothing more comes until ``released``."""
     released: threading.Event = field(default_factory=threading.Event)
+    abandoned: bool = False
+    """The test is over."""
     reads: list[int] = field(default_factory=list)
     """``after`` of each request."""
 
@@ -52,6 +54,13 @@ class Platform:
     """State of the fake platform and its server."""
 
     def __init__(self) -> None:
+        self.url = ""
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget everything; streams that are still open end."""
+        for log in getattr(self, "logs", {}).values():
+            log.abandoned = True
         self.projects: dict[str, dict[str, Any]] = {}
         self.env: dict[str, dict[str, str]] = {}
         self.deployments: dict[str, dict[str, Any]] = {}
@@ -70,7 +79,6 @@ class Platform:
         self.next_run: dict[str, Any] = {}
         self.next_log: Log = Log()
         self.fail_next: list[Response] = []
-        self.url = ""
 
     # --- what tests put in --------------------------------------------------------------------------------------------
 
@@ -91,7 +99,7 @@ class Platform:
     # --- server -------------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        config = uvicorn.Config(self.app(), host="127.0.0.1", port=0, log_level="error", ws="none", lifespan="off")
+        config = uvicorn.Config(self.app(), host="127.0.0.1", port=0, log_level="critical", ws="none", lifespan="off")
         self._server = uvicorn.Server(config)
         self._loop: asyncio.AbstractEventLoop | None = None
         ready = threading.Event()
@@ -113,13 +121,12 @@ class Platform:
         self.url = f"http://127.0.0.1:{self._server.servers[0].sockets[0].getsockname()[1]}"
 
     def stop(self) -> None:
-        for log in self.logs.values():
-            log.released.set()
+        self.clear()
         self._server.should_exit = True
         self._server.force_exit = True
         self._thread.join(20)
 
-    def app(self) -> FastAPI:  # noqa: C901 - one route after the other
+    def app(self) -> FastAPI:
         app = FastAPI()
 
         @app.middleware("http")
@@ -169,9 +176,9 @@ class Platform:
 
         @app.post("/v1/projects/{name}/deployments", status_code=202)
         async def deploy(name: str, request: Request) -> Any:
-            form = await request.form()
-            source: Any = form["source"]
-            self.uploads.append((name, await source.read(), str(form["name"]) if "name" in form else None))
+            async with request.form() as form:
+                source: Any = form["source"]
+                self.uploads.append((name, await source.read(), str(form["name"]) if "name" in form else None))
             dep_id = f"dep_new{len(self.uploads)}"
             activate = request.query_params.get("activate") != "false"
             final = {
@@ -262,7 +269,7 @@ class Platform:
 
         async def body() -> AsyncIterator[bytes]:
             seen = after
-            while True:
+            while not log.abandoned:
                 wanted = frozenset(types.split(",")) if types else None
                 for event, line in zip(parse(log.lines), log.lines.splitlines(keepends=True), strict=True):
                     if event.seq <= seen:

@@ -1,0 +1,141 @@
+import io
+import json
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.platform import Log, Platform
+
+TABLE = 'framework = "python"\nentrypoint = "main:kickoff"\n'
+
+
+def failing_build() -> Log:
+    log = Log()
+    log.write(0, "build.started")
+    log.write(100, "log", message="install 3 packages", source="crewship", level="info", stream="stdout")
+    log.write(900, "log", message="no version of nonsense==9", level="info", stream="stderr")
+    log.write(3000, "build.failed", duration_ms=3000, error={"code": "dependency_resolution"})
+    log.write(3000, "deployment.failed", deployment_id="dep_new1")
+    return log
+
+
+def test_deploy(crewship: Any, platform: Platform, project: Path) -> None:
+    (project / ".env").write_text("SECRET=1")
+    platform.next_build.cuts = [2]
+    result = crewship("deploy")
+    assert result.exit_code == 0
+    assert result.stdout == ""
+    name, archive, table = platform.uploads[0]
+    assert (name, table) == ("research-crew", None)
+    with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+        assert sorted(tar.getnames()) == ["crewship.toml", "main.py"]
+    assert "Deploying research-crew: 2 files" in result.stderr
+    assert "   2.0s  ✓ install 3 packages  1.9 s\n   2.0s  ○ import main:kickoff\n" in result.stderr
+    assert "resolved 3 packages" not in result.stderr
+    assert "✓ Deployed dep_new1 to research-crew (" in result.stderr
+    assert result.stderr.splitlines()[-1] == "  run it: crewship invoke --stream"
+
+
+def test_a_build_that_fails_says_what_where_and_how_to_mend(crewship: Any, platform: Platform, project: Path) -> None:
+    platform.next_build = failing_build()
+    error = {"code": "dependency_resolution", "message": "nonsense==9 is not there", "hint": "see requirements.txt, line 2",
+             "traceback": None}  # fmt: skip
+    platform.next_deployment = {"status": "failed", "error": error, "current": False}
+    result = crewship("deploy")
+    assert result.exit_code == 1
+    assert result.stderr.splitlines()[-5:] == [
+        "   3.0s  ✗ install 3 packages  2.9 s",
+        "  no version of nonsense==9",
+        "error: nonsense==9 is not there [dependency_resolution]",
+        "hint: see requirements.txt, line 2",
+        "✗ dep_new1 failed; what was current stays current",
+    ]
+
+
+def test_json_is_the_deployment(crewship: Any, platform: Platform, project: Path) -> None:
+    assert json.loads(crewship("deploy", "--json").stdout) == platform.deployments["dep_new1"]
+
+
+def test_no_activate(crewship: Any, platform: Platform, project: Path) -> None:
+    result = crewship("deploy", "--no-activate")
+    assert "it is not current" in result.stderr
+    assert "crewship invoke dep_new1 --stream" in result.stderr
+    assert any("activate=false" in path for _, path, _ in platform.requests)
+
+
+def test_another_folder_and_project(crewship: Any, platform: Platform, project: Path, monkeypatch: Any) -> None:
+    monkeypatch.chdir(project.parent)
+    result = crewship("deploy", "research-crew", "-p", "other")
+    assert result.exit_code == 0
+    assert platform.uploads[0][0] == "other"
+    assert result.stderr.splitlines()[-1] == "  run it: crewship invoke -p other --stream"
+
+
+def test_named_deployments(crewship: Any, platform: Platform, project: Path) -> None:
+    (project / "crewship.toml").write_text(f"[deployments.Search]\n{TABLE}[deployments.write]\n{TABLE}")
+    assert crewship("deploy").exit_code == 2
+    assert platform.uploads == []
+    assert crewship("deploy", "-n", "Search").exit_code == 0
+    assert crewship("deploy", "--all").exit_code == 0
+    assert [(name, table) for name, _, table in platform.uploads] == [
+        ("search", "Search"), ("search", "Search"), ("write", "write"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("arguments", "exit_code", "error"),
+    [
+        (["nowhere"], 2, "nowhere is not a folder"),
+        (["dep_abc"], 2, "crewship deploy --rollback dep_abc"),
+        ([".."], 1, "there is no crewship.toml in .."),
+        (["--all", "-n", "x"], 2, "--all does not go with -n"),
+        (["--rollback", "--all"], 2, "--rollback does not go with --all"),
+        (["--rollback", "nowhere"], 2, "neither a deployment's id nor a folder"),
+        (["-n", "other"], 1, "none that is called 'other'"),
+    ],
+)
+def test_bad_arguments(
+    crewship: Any, platform: Platform, project: Path, arguments: list[str], exit_code: int, error: str
+) -> None:
+    result = crewship("deploy", *arguments)
+    assert result.exit_code == exit_code
+    assert error in result.stderr
+    assert platform.uploads == []
+
+
+def test_rollback(crewship: Any, platform: Platform, project: Path) -> None:
+    result = crewship("deploy", "--rollback")
+    assert result.stderr.splitlines() == [
+        "✓ research-crew is on dep_one again (43 ms)",
+        "  undo: crewship deploy --rollback dep_two",
+    ]
+    assert ("POST", "/v1/projects/research-crew/rollback", {}) in platform.requests
+    platform.deployments["dep_old"] = {"id": "dep_old", "project": "elsewhere"}
+    done = json.loads(crewship("deploy", "--rollback", "dep_old", "--json").stdout)
+    assert (done["project"], done["deployment_id"]) == ("elsewhere", "dep_old")
+    assert crewship("deploy", "--rollback", "dep_none").exit_code == 4
+
+
+def test_deployments(crewship: Any, platform: Platform, project: Path) -> None:
+    assert crewship("deployments", "list").exit_code == 4
+    crewship("deploy")
+    lines = crewship("deployments", "list").stdout.splitlines()
+    assert lines[1].split()[:3] == ["●", "dep_new1", "ready"]
+    shown = crewship("deployments", "show", "dep_new1").stdout
+    assert "dep_new1 (current)" in shown
+    assert "in 3.2 s" in shown
+    assert json.loads(crewship("deployments", "show", "dep_new1", "--json").stdout)["image"] == "sha256:1"
+
+
+def test_projects(crewship: Any, platform: Platform) -> None:
+    assert "No projects yet" in crewship("projects", "list").stderr
+    platform.add_project("research-crew", "dep_one")
+    assert crewship("projects", "list").stdout.splitlines()[1].split()[:2] == ["research-crew", "dep_one"]
+    refused = crewship("projects", "delete", "research-crew")
+    assert refused.exit_code == 2
+    assert "--yes" in refused.stderr
+    assert crewship("projects", "delete", "other", "--yes").exit_code == 4
+    assert crewship("projects", "delete", "research-crew", "--yes").exit_code == 0
+    assert platform.projects == {}

@@ -1,0 +1,64 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.platform import Platform
+
+
+def test_set_works_before_the_first_deploy(crewship: Any, platform: Platform, project: Path) -> None:
+    result = crewship("env", "set", "OPENAI_API_KEY=sk-=1=", "EMPTY=")
+    assert result.exit_code == 0
+    assert platform.env["research-crew"] == {"OPENAI_API_KEY": "sk-=1=", "EMPTY": ""}
+    assert result.stderr == "✓ Set EMPTY, OPENAI_API_KEY on research-crew; the next run has them\n"
+    assert "sk-" not in result.output
+
+
+def test_set_from_a_file(crewship: Any, platform: Platform, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOST_SECRET", "of this machine")
+    (project / ".env").write_text(
+        '# comment\nexport A=1\nB="two words"\nC=\'$HOST_SECRET\'\nD=${HOST_SECRET}\nKEY="line1\\nline2"\n'
+    )
+    assert crewship("env", "set", "--from-file", ".env", "A=over").exit_code == 0
+    assert platform.env["research-crew"] == {
+        "A": "over", "B": "two words", "C": "$HOST_SECRET", "D": "${HOST_SECRET}", "KEY": "line1\nline2",
+    }  # fmt: skip
+
+
+def test_a_name_alone_reads_stdin(crewship: Any, platform: Platform, project: Path) -> None:
+    assert crewship("env", "set", "TOKEN", input="se cret\n").exit_code == 0
+    assert platform.env["research-crew"] == {"TOKEN": "se cret"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        ([], "needs at least one variable"),
+        (["A", "B"], "stdin can give the value of one variable only"),
+        (["1A=x"], "a variable's name has letters"),
+        (["sk-secret-value"], "a variable's name has letters"),
+        (["--from-file", "none.env"], "none.env cannot be read"),
+        (["--from-file", "bare.env"], "bare.env: NAME has no value"),
+        (["--from-file", "empty.env"], "empty.env has no variables"),
+    ],
+)
+def test_bad_arguments(crewship: Any, platform: Platform, project: Path, arguments: list[str], error: str) -> None:
+    (project / "bare.env").write_text("NAME\n")
+    (project / "empty.env").write_text("# nothing\n")
+    result = crewship("env", "set", *arguments)
+    assert result.exit_code == 2
+    assert error in result.stderr
+    assert "sk-secret-value" not in result.stderr
+    assert platform.env == {}
+
+
+def test_list_and_unset(crewship: Any, platform: Platform, project: Path) -> None:
+    assert crewship("env", "list").exit_code == 4
+    assert crewship("env", "unset", "A").exit_code == 4
+    crewship("env", "set", "A=secret", "B=other")
+    lines = crewship("env", "list").stdout.splitlines()
+    assert [line.split()[:2] for line in lines] == [["NAME", "VALUE"], ["A", "se…"], ["B", "ot…"]]
+    assert [item["name"] for item in json.loads(crewship("env", "list", "--json").stdout)["env"]] == ["A", "B"]
+    assert crewship("env", "unset", "A", "B").exit_code == 0
+    assert "has no variables" in crewship("env", "list", "-p", "research-crew").stderr

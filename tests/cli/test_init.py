@@ -1,0 +1,49 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from crewship.config import load
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "My_Crew"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def test_init_writes_what_it_found(crewship: Any, folder: Path) -> None:
+    (folder / "crew.py").write_text("from crewai.project import CrewBase\n@CrewBase\nclass MyCrew: ...\n")
+    (folder / "flow.py").write_text("from crewai import Crew\ncrew = Crew()\n")
+    (folder / ".python-version").write_text("3.12\n")
+    result = crewship("init", "--yes")
+    assert result.exit_code == 0
+    config = load((folder / "crewship.toml").read_bytes())
+    assert (config.framework, config.entrypoint, config.python) == ("crewai", "crew:MyCrew", "3.12")
+    assert "Found a CrewAI crew: crew:MyCrew\n  also a CrewAI crew: flow:crew\n" in result.stderr
+    assert "for the project my-crew" in result.stderr
+    assert "warning: there is no requirements.txt" in result.stderr
+    assert result.stderr.splitlines()[-1] == "  deploy it: crewship deploy"
+
+
+def test_init_replaces_nothing(crewship: Any, folder: Path) -> None:
+    (folder / "crewship.toml").write_text("# mine\n")
+    assert crewship("init", "--yes").exit_code == 5
+    assert (folder / "crewship.toml").read_text() == "# mine\n"
+
+
+def test_nothing_to_find(crewship: Any, folder: Path) -> None:
+    result = crewship("init")
+    assert result.exit_code == 1
+    assert "no crew was found" in result.stderr
+    assert "def kickoff(inputs: dict):" in result.stderr
+    assert not (folder / "crewship.toml").exists()
+
+
+def test_an_entrypoint_that_is_said(crewship: Any, folder: Path) -> None:
+    assert crewship("init", "--entrypoint", "src/app.py").exit_code == 1
+    assert not (folder / "crewship.toml").exists()
+    assert crewship("init", "--entrypoint", "src.app:go").exit_code == 0
+    assert load((folder / "crewship.toml").read_bytes()).entrypoint == "src.app:go"
