@@ -226,11 +226,11 @@ def _nearest_module(name: str, app: str) -> str | None:
         folders[:] = [each for each in folders if each.isidentifier() and each != "artifacts"]
         inside = [part for part in os.path.relpath(folder, app).split(os.sep) if part != "."]
         for file in files:
-            if file.endswith(".py"):
+            if file.endswith(".py") and file != "__init__.py":
                 known.append(".".join([*inside, file[:-3]]))
         if len(known) > 2000:
             break
-    close = get_close_matches(name, known, 3, 0.5)
+    close = get_close_matches(name, known, 3, 0.4)
     if close:
         return f"Did you mean {' or '.join(close)}?"
     return "Set entrypoint in crewship.toml to a module of the project, such as src.my_crew.crew:MyCrew."

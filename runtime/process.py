@@ -18,8 +18,8 @@ from .failures import EntrypointError, describe
 from .graphs import Interrupted
 from .hooks import HookFinder
 from .levels import mark_levels
-from .signals import SIGTERM, signal
 from .spawn import CHANNEL_FD, TAKEN_FD
+from .termination import Terminated, raise_on_sigterm
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,16 +37,14 @@ DEFAULTS = {
     "ANONYMIZED_TELEMETRY": "False",
     "DO_NOT_TRACK": "1",
     "COLUMNS": "120",
+    # For the crew's own child processes; this one writes its lines as they come anyway.
+    "PYTHONUNBUFFERED": "1",
 }
 """Set unless the user or the image sets them."""
 
 _AT_START = ("PYTHON", "LD_", "MALLOC_", "GLIBC_TUNABLES")
 """Variables that only count when a process starts; PYTHONPATH among them is applied by hand."""
 _RESUME = "CREWSHIP_RESUME_FD"
-
-
-class Terminated(SystemExit):
-    """SIGTERM: the run is canceled. The crew may catch it, or finish in ``finally``; 143 is its exit code otherwise."""
 
 
 def main() -> "NoReturn":
@@ -61,7 +59,7 @@ class _Process:
         self._check = False
 
     def run(self) -> int:
-        signal(SIGTERM, _terminate)
+        raise_on_sigterm()
         _resume(self._channel)
         boot = self._channel.receive()
         if boot is None or boot.get("op") != "boot":
@@ -270,10 +268,6 @@ class _OneModule:
 
 def _offer_module(name: str) -> None:
     sys.meta_path.append(_OneModule(name))
-
-
-def _terminate(_number: int, _frame: object) -> None:
-    raise Terminated(143)
 
 
 def _resume(channel: Channel) -> None:

@@ -2,8 +2,53 @@
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from signal import SIG_IGN, SIGCHLD, SIGHUP, SIGINT, SIGIO, SIGKILL, SIGTERM, set_wakeup_fd, signal
+    from signal import (
+        SIG_BLOCK,
+        SIG_DFL,
+        SIG_IGN,
+        SIG_SETMASK,
+        SIGCHLD,
+        SIGHUP,
+        SIGINT,
+        SIGIO,
+        SIGKILL,
+        SIGTERM,
+        getsignal,
+        pthread_sigmask,
+        set_wakeup_fd,
+        signal,
+    )
 else:
-    from _signal import SIG_IGN, SIGCHLD, SIGHUP, SIGINT, SIGIO, SIGKILL, SIGTERM, set_wakeup_fd, signal
+    from _signal import (
+        SIG_BLOCK,
+        SIG_DFL,
+        SIG_IGN,
+        SIG_SETMASK,
+        SIGCHLD,
+        SIGHUP,
+        SIGINT,
+        SIGIO,
+        SIGKILL,
+        SIGTERM,
+        getsignal,
+        pthread_sigmask,
+        set_wakeup_fd,
+        signal,
+    )
 
-__all__ = ["SIGCHLD", "SIGHUP", "SIGINT", "SIGIO", "SIGKILL", "SIGTERM", "SIG_IGN", "set_wakeup_fd", "signal"]
+__all__ = [
+    "SIGCHLD",
+    "SIGHUP",
+    "SIGINT",
+    "SIGIO",
+    "SIGKILL",
+    "SIGTERM",
+    "SIG_BLOCK",
+    "SIG_DFL",
+    "SIG_IGN",
+    "SIG_SETMASK",
+    "getsignal",
+    "pthread_sigmask",
+    "set_wakeup_fd",
+    "signal",
+]
