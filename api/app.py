@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.metadata import version
 
 from anyio.to_thread import run_sync
-from fastapi import APIRouter, FastAPI
+from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from sqlalchemy.engine import Engine
 from starlette.middleware import Middleware
@@ -95,10 +95,8 @@ def create_app(
     )
     problems.install(app)
     app.include_router(health.router)
-    v1 = APIRouter(prefix="/v1")
     for routes in (projects, env, deployments, rollback, runs, events, artifacts):
-        v1.include_router(routes.router)
-    app.include_router(v1)
+        app.include_router(routes.router, prefix="/v1")
     return app
 
 

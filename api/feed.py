@@ -196,6 +196,7 @@ class Feed:
 
     def stop(self) -> asyncio.Task[None] | None:
         """Nobody uses the feed any more; its task, if there was one, which is about to end."""
+        self.end()
         if self._task is not None:
             self._task.cancel()
         return self._task
@@ -208,7 +209,8 @@ class Feed:
             if self._settled:
                 return
             try:
-                await asyncio.wait_for(self._nudged.wait(), self._poll_seconds)
+                async with asyncio.timeout(self._poll_seconds):  # wait_for would lose a cancel that comes with a nudge
+                    await self._nudged.wait()
             except TimeoutError:
                 continue
 
@@ -370,6 +372,7 @@ class Feeds:
         self._open: dict[str, Feed] = {}
         self._stopping = False
         self._tasks: set[asyncio.Task[None]] = set()
+        self._watched: set[str] = set()
 
     def __len__(self) -> int:
         return len(self._open)
@@ -420,12 +423,15 @@ class Feeds:
         feed.readers -= reading
         if feed.users == 0:
             self._open.pop(feed.workflow_id, None)
-            if (task := feed.stop()) is not None:
+            task = feed.stop()
+            if feed.workflow_id in self._watched:
                 self._keep(asyncio.create_task(self._retire(feed.workflow_id, task)))
 
-    async def _retire(self, topic: str, task: asyncio.Task[None]) -> None:
-        await asyncio.wait([task])
-        if topic not in self._open:  # somebody else may be looking at it by now
+    async def _retire(self, topic: str, task: asyncio.Task[None] | None) -> None:
+        if task is not None:
+            await asyncio.wait([task])
+        if topic in self._watched and topic not in self._open:  # somebody else may be looking at it by now
+            self._watched.discard(topic)
             await self._quietly(self._tail.unwatch(topic))
 
     def _spawn(self, feed: Feed) -> asyncio.Task[None]:
@@ -438,8 +444,8 @@ class Feeds:
 
     async def _follow(self, feed: Feed) -> None:
         """The task of a feed: first the tail, then the query, so that nothing falls between them."""
-        topic = feed.workflow_id
-        await self._quietly(self._tail.watch(topic))
+        self._watched.add(feed.workflow_id)
+        await self._quietly(self._tail.watch(feed.workflow_id))
         await feed.follow()
 
     async def _quietly(self, call: Awaitable[None]) -> None:

@@ -1,4 +1,4 @@
-"""The API on a real socket, over SQLite and a folder, with the workflow engine and the tail played by the test."""
+"""The API over SQLite and a folder, with the workflow engine and the tail played by the test."""
 
 import asyncio
 import contextlib
@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 import uvicorn
+from starlette.types import Receive, Scope, Send
 
 from api.app import create_app
 from api.state import Platform
@@ -103,7 +104,6 @@ class Api:
     store: FolderStore
     tail: MemoryTail
     settings: Settings
-    server: "QuietServer"
 
     def add(self, *rows: Any) -> None:
         """Store rows, in order."""
@@ -143,8 +143,8 @@ class QuietServer(uvicorn.Server):
 
 
 @contextlib.asynccontextmanager
-async def serving(settings: Settings, **parts: Any) -> AsyncIterator[tuple[str, Platform, QuietServer]]:
-    """Serve the API on a port of its own: its address, its platform, its server."""
+async def serving(settings: Settings, **parts: Any) -> AsyncIterator[tuple[str, Platform]]:
+    """Serve the API on a port of its own: its address and its platform."""
     started: list[Platform] = []
     app = create_app(settings, on_start=started.append, **parts)
     server = QuietServer(
@@ -156,9 +156,10 @@ async def serving(settings: Settings, **parts: Any) -> AsyncIterator[tuple[str, 
             assert not task.done(), task.exception()
             await asyncio.sleep(0.005)
         port = server.servers[0].sockets[0].getsockname()[1]
-        yield f"http://127.0.0.1:{port}", started[0], server
+        yield f"http://127.0.0.1:{port}", started[0]
     finally:
-        started[0].feeds.end_streams() if started else None
+        for platform in started:
+            platform.feeds.end_streams()
         server.should_exit = True
         await task
 
@@ -184,19 +185,56 @@ def settings(tmp_path: Path, migrated_database: Path) -> Settings:
     )  # fmt: skip
 
 
+@contextlib.asynccontextmanager
+async def running(settings: Settings, tmp_path: Path, *, served: bool) -> AsyncIterator[Api]:
+    """The API with its fakes, on a port (``served``) or called directly, which is faster but cannot stream."""
+    dispatch, store, tail = FakeDispatch(), FolderStore(tmp_path / "objects"), MemoryTail()
+    async with contextlib.AsyncExitStack() as stack:
+        url, transport = "http://crewship.example", None
+        if served:
+            url, platform = await stack.enter_async_context(
+                serving(settings, dispatch=dispatch, store=store, tail=tail)
+            )
+        else:
+            app = create_app(settings, dispatch=dispatch, store=store, tail=tail)
+            state = await stack.enter_async_context(app.router.lifespan_context(app))
+            assert state is not None
+            platform = state["platform"]
+
+            async def with_state(scope: Scope, receive: Receive, send: Send) -> None:
+                await app({**scope, "state": dict(state)}, receive, send)
+
+            transport = httpx.ASGITransport(with_state, raise_app_exceptions=False)
+        http = await stack.enter_async_context(
+            httpx.AsyncClient(
+                base_url=url, headers={"Authorization": f"Bearer {ADMIN_KEY}"}, timeout=30, transport=transport
+            )
+        )
+        yield Api(http, platform, dispatch, store, tail, settings)
+
+
 @pytest.fixture
 async def api(settings: Settings, tmp_path: Path) -> AsyncIterator[Api]:
-    dispatch, store, tail = FakeDispatch(), FolderStore(tmp_path / "objects"), MemoryTail()
-    async with (
-        serving(settings, dispatch=dispatch, store=store, tail=tail) as (url, platform, server),
-        httpx.AsyncClient(base_url=url, headers={"Authorization": f"Bearer {ADMIN_KEY}"}, timeout=30) as http,
-    ):
-        yield Api(http, platform, dispatch, store, tail, settings, server)
+    async with running(settings, tmp_path, served=False) as api:
+        yield api
+
+
+@pytest.fixture
+async def served(settings: Settings, tmp_path: Path) -> AsyncIterator[Api]:
+    """On a real socket, with what ``ready`` has."""
+    async with running(settings, tmp_path, served=True) as api:
+        fill(api)
+        yield api
 
 
 @pytest.fixture
 def ready(api: Api) -> Api:
     """With project ``crew`` and its two deployments, of which ``dep_1`` is current."""
+    fill(api)
+    return api
+
+
+def fill(api: Api) -> None:
     config = {"framework": "python", "entrypoint": "main:kickoff"}
     api.add(
         Project(name="crew", current_deployment_id="dep_1"),
@@ -207,7 +245,6 @@ def ready(api: Api) -> Api:
             for name in ("dep_1", "dep_2")
         ),
     )
-    return api
 
 
 def assert_problem(response: httpx.Response, status: int, code: str) -> dict[str, Any]:

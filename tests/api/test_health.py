@@ -1,17 +1,15 @@
 from pathlib import Path
 
-import httpx
-
 from crewship.settings import Settings
-from tests.api.conftest import Api, assert_problem, serving
+from tests.api.conftest import Api, assert_problem, running
 from tests.api.test_runs import run
 
 
 async def test_alive_and_ready_without_a_key(api: Api) -> None:
-    async with httpx.AsyncClient(base_url=api.http.base_url) as anybody:
-        assert (await anybody.get("/healthz")).json() == {"status": "ok"}
-        assert (await anybody.head("/healthz")).status_code == 200
-        ready = (await anybody.get("/readyz")).json()
+    nobody = {"authorization": ""}
+    assert (await api.http.get("/healthz", headers=nobody)).json() == {"status": "ok"}
+    assert (await api.http.head("/healthz", headers=nobody)).status_code == 200
+    ready = (await api.http.get("/readyz", headers=nobody)).json()
     assert ready["ready"] is True
     assert [(row["name"], row["ok"], row["required"]) for row in ready["dependencies"]] == [
         ("database", True, True), ("object_store", True, True), ("temporal", True, True), ("worker", True, False),
@@ -26,7 +24,7 @@ async def test_without_a_worker_the_api_is_ready_and_says_so(api: Api) -> None:
     assert ready["dependencies"][3]["hint"]
 
 
-async def test_a_dependency_that_is_down_is_named(api: Api, tmp_path: Path) -> None:
+async def test_a_dependency_that_is_down_is_named(api: Api) -> None:
     api.dispatch.down.add("all")
     problem = assert_problem(await api.http.get("/readyz"), 503, "unavailable")
     assert [row["ok"] for row in problem["dependencies"]] == [True, True, False, False]
@@ -46,13 +44,9 @@ async def test_metrics_count_by_operation_not_by_path(ready: Api) -> None:
     assert "nobody" not in text
 
 
-async def test_metrics_can_be_opened(settings: Settings, api: Api) -> None:
-    opened = settings.model_copy(update={"metrics_open": True})
-    async with (
-        serving(opened, dispatch=api.dispatch, store=api.store, tail=api.tail) as (url, _, _),
-        httpx.AsyncClient(base_url=url) as anybody,
-    ):
-        assert (await anybody.get("/metrics")).status_code == 200
+async def test_metrics_can_be_opened(settings: Settings, tmp_path: Path) -> None:
+    async with running(settings.model_copy(update={"metrics_open": True}), tmp_path, served=False) as api:
+        assert (await api.http.get("/metrics", headers={"authorization": ""})).status_code == 200
 
 
 async def test_pages_of_the_listed_origins_may_call(api: Api) -> None:
