@@ -167,7 +167,8 @@ class TestJson:
 
     def test_bare_values(self) -> None:
         redactor = Redactor({"KEY": SECRET})
-        assert [redactor.redact_json(value) for value in (SECRET, 1, None, [], "x")] == [MARK, 1, None, [], "x"]
+        values: list[Any] = [SECRET, 1, None, [], "x"]
+        assert [redactor.redact_json(value) for value in values] == [MARK, 1, None, [], "x"]
 
     def test_what_is_nested_deeper_than_the_interpreter_recurses(self) -> None:
         value: Any = SECRET
