@@ -256,8 +256,10 @@ class DeploymentActivities:
         except BuildFailed as failed:
             if activity.is_worker_shutdown():
                 raise ApplicationError("the worker stops; the build is done again", type="WorkerStopping") from None
-            error = RunError(code=failed.code, message=failed.message, hint=failed.hint)
-            self._keep_traceback(ref, failed)
+            redact = Redactor(env).redact
+            error = RunError(code=failed.code, message=redact(failed.message), hint=failed.hint)
+            if failed.traceback is not None:
+                self._keep_traceback(ref, redact(failed.traceback))
         except Unavailable as unavailable:
             raise ApplicationError(unavailable.detail, type="Unavailable") from unavailable
         finally:
@@ -265,14 +267,13 @@ class DeploymentActivities:
             writer.close()
         return StepResult(error=error)
 
-    def _keep_traceback(self, ref: DeploymentRef, failed: BuildFailed) -> None:
+    def _keep_traceback(self, ref: DeploymentRef, traceback: str) -> None:
         """The crew's own; it goes into the row only, as a run's does."""
-        if failed.traceback is not None:
-            with transaction(self._database) as session:
-                row = session.get(Deployment, ref.deployment_id)
-                if row is not None:
-                    row.error = {"traceback": failed.traceback}
-                    session.add(row)
+        with transaction(self._database) as session:
+            row = session.get(Deployment, ref.deployment_id)
+            if row is not None:
+                row.error = {"traceback": traceback}
+                session.add(row)
 
     def _watch_cancel(self, workflow_id: str, stop: threading.Event) -> None:
         """Stop the work once the workflow was asked to cancel."""

@@ -72,6 +72,7 @@ async def workers(settings: Settings, client: Client) -> AsyncIterator[list[Work
     tail = open_publisher(settings.tail_url)
     engine = DockerEngine(settings.instance)
     bridge = TemporalBridge(client, asyncio.get_running_loop())
+    builder = ImageBuilder(engine, settings)
     sealer = Sealer(load_or_create_key(settings.secret_key_path))
     spares = Spares(engine, settings.spare_containers)
     containers = ContainerActivities(
@@ -87,7 +88,7 @@ async def workers(settings: Settings, client: Client) -> AsyncIterator[list[Work
     runs = RunActivities(store=store, database=database, tail=tail, bridge=bridge, settings=settings)
     deployments = DeploymentActivities(
         engine=engine,
-        builder=ImageBuilder(engine, settings),
+        builder=builder,
         store=store,
         database=database,
         tail=tail,
@@ -156,6 +157,8 @@ async def workers(settings: Settings, client: Client) -> AsyncIterator[list[Work
         for executor in executors:
             executor.shutdown(wait=False, cancel_futures=True)
         tail.close()
+        builder.close()
+        engine.close()
 
 
 async def run(settings: Settings) -> None:

@@ -1,0 +1,71 @@
+"""Source-only redeploy, upload to current; rollback; the command line's start; the idle platform's CPU."""
+
+import os
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+from benchmarks.platform import CREWSHIP, Platform, platform, seconds_of
+from benchmarks.report import Row, ms
+
+REDEPLOYS = 5
+ROLLBACKS = 60
+HELPS = 20
+IDLE_SECONDS = 60
+EXAMPLE = Path(__file__).parent.parent / "examples" / "report-crew"
+
+
+def measure(folder: Path) -> list[Row]:
+    with platform() as where:
+        crew = folder / "report-crew"
+        shutil.copytree(EXAMPLE, crew)
+        first = where.deploy(crew)["id"]
+        redeploys = [_redeploy(where, crew, n) for n in range(REDEPLOYS)]
+        second = where.deploy(crew)["id"]
+        rollbacks = []
+        for n in range(ROLLBACKS):
+            target = (first, second)[n % 2]
+            rollbacks.append(seconds_of(lambda t=target: _rollback(where, t)))
+        helps = [
+            seconds_of(lambda: subprocess.run([CREWSHIP, "--help"], check=True, stdout=subprocess.DEVNULL))
+            for _ in range(HELPS)
+        ]
+        idle, parts = _idle(where)
+    return [
+        Row(
+            "source-only redeploy of report-crew, upload to current",
+            ms(redeploys) / 1000,
+            "s",
+            3,
+            f"slowest of {REDEPLOYS}: {max(redeploys):.1f} s; the command as a whole",
+        ),
+        Row("rollback call", ms(rollbacks), "ms", 50, f"p90 {ms(rollbacks, 0.9):.0f} ms, {ROLLBACKS} calls, API"),
+        Row("`crewship --help`", ms(helps), "ms", 250, f"p90 {ms(helps, 0.9):.0f} ms"),
+        Row("API and worker idle", idle, "% of a core", 2, f"over {IDLE_SECONDS} s: {parts}"),
+    ]
+
+
+def _redeploy(where: Platform, crew: Path, n: int) -> float:
+    source = crew / "report_crew" / "__init__.py" if (crew / "report_crew").is_dir() else next(crew.glob("*.py"))
+    with source.open("a") as file:
+        file.write(f"\n# change {n}\n")
+    return seconds_of(lambda: where.cli("deploy", str(crew)))
+
+
+def _rollback(where: Platform, target: str) -> None:
+    where.http.post("/v1/projects/report-crew/rollback", json={"deployment_id": target}).raise_for_status()
+
+
+def _idle(where: Platform) -> tuple[float, str]:
+    """CPU of both processes in per cent of one core."""
+    pids = {name: pid for name, pid in where.children.items() if name != "temporal"}
+    before = {name: _cpu_seconds(pid) for name, pid in pids.items()}
+    time.sleep(IDLE_SECONDS)
+    used = {name: (_cpu_seconds(pid) - before[name]) / IDLE_SECONDS * 100 for name, pid in pids.items()}
+    return sum(used.values()), ", ".join(f"{name} {value:.2f} %" for name, value in used.items())
+
+
+def _cpu_seconds(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

@@ -1,0 +1,170 @@
+"""The event log: latency of one event, a million lines, reading a finished log."""
+
+import hashlib
+import json
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+from benchmarks.platform import Platform, platform, project
+from benchmarks.report import Row, ms
+
+EVENTS = 300
+INTERVAL_SECONDS = 0.05
+LINES = 1_000_000
+READERS = 50
+
+EMIT = f"""
+import time
+from crewship_runtime import emit
+
+def kickoff(inputs):
+    for n in range(inputs.get("n", {EVENTS})):
+        emit("tick", sent=time.time())
+        time.sleep({INTERVAL_SECONDS})
+"""
+FLOOD = """
+import sys
+
+def kickoff(inputs):
+    write, line = sys.stdout.write, "x" * 92
+    for n in range(inputs["lines"]):
+        write(f"{n:07d} {line}\\n")
+"""
+PRINT = "import sys\nwrite, line = sys.stdout.write, 'x' * 92\nfor n in range({lines}): write(f'{{n:07d}} {{line}}\\n')"
+
+
+def measure(folder: Path) -> list[Row]:
+    with platform() as where:
+        where.deploy(project(folder / "emit", EMIT))
+        image = where.deploy(project(folder / "flood", FLOOD))["image"]
+        rows = _latency(where)
+        rows += _million(where, image)
+    return rows
+
+
+def _latency(where: Platform) -> list[Row]:
+    from benchmarks.streams import latencies
+
+    address = json.loads((where.data / "dev.json").read_text())
+    temporal = f"127.0.0.1:{address['temporal_port']}"
+    ours = _emit(where)
+    default = latencies(temporal, EVENTS, INTERVAL_SECONDS, cooldown_seconds=0.1)
+    eager = latencies(temporal, EVENTS, INTERVAL_SECONDS, cooldown_seconds=0)
+
+    def detail(theirs: list[float], q: float) -> str:
+        return f"{ms(ours, q):.1f} ms against {ms(theirs, q):.1f} ms"
+
+    return [
+        Row(
+            "one event, emit to SSE, p50, against workflow_streams",
+            ms(ours) / ms(default),
+            "×",
+            0.25,
+            detail(default, 0.5),
+        ),
+        Row("the same, p99", ms(ours, 0.99) / ms(default, 0.99), "×", 0.5, detail(default, 0.99)),
+        Row("the same, p50, against its cooldown 0", ms(ours) / ms(eager), "×", None, detail(eager, 0.5)),
+        Row("the same, p99, against its cooldown 0", ms(ours, 0.99) / ms(eager, 0.99), "×", None, detail(eager, 0.99)),
+    ]
+
+
+def _emit(where: Platform) -> list[float]:
+    samples = []
+    with where.events(where.run("emit")) as stream:
+        custom = False
+        for line in stream.iter_lines():
+            if line.startswith("event: "):
+                custom = line == "event: custom"
+            elif custom and line.startswith("data: "):
+                samples.append(time.time() - json.loads(line[6:])["value"]["sent"])
+    return samples
+
+
+def _million(where: Platform, image: str) -> list[Row]:
+    docker = _docker_lines(image)
+    alone = _flood(where, 0)
+    docker_again = _docker_lines(image)
+    crowd = _flood(where, READERS)
+    baseline = (docker + docker_again) / 2
+    run_id = where.run("flood", lines=LINES)
+    run = where.wait(run_id)
+    began = time.perf_counter()
+    size = 0
+    with where.events(run_id, accept="application/x-ndjson") as stream:
+        for chunk in stream.iter_raw():
+            size += len(chunk)
+    ndjson = time.perf_counter() - began
+    began = time.perf_counter()
+    digest = hashlib.sha256()
+    with where.events(run_id) as stream:
+        for chunk in stream.iter_raw():
+            digest.update(chunk)
+    sse = time.perf_counter() - began
+    seeks = []
+    for n in range(20):
+        began = time.perf_counter()
+        with where.events(run_id, after=LINES // 2 + n) as stream:
+            next(stream.iter_raw())
+        seeks.append(time.perf_counter() - began)
+    events = run["events"]["last_seq"]
+    return [
+        Row(
+            "1,000,000 lines, run start to last event readable, against `docker run`",
+            alone / baseline, "×", 4, f"{alone:.1f} s against {baseline:.1f} s",
+        ),
+        Row(f"the same with {READERS} clients reading", crowd / baseline, "×", 7, f"{crowd:.1f} s"),
+        Row("reading a finished log, one client, SSE", events / sse, "events/s", 100_000, f"{sse:.1f} s", at_least=True),
+        Row(
+            "reading a finished log, one client, NDJSON",
+            events / ndjson, "events/s", 100_000, f"{ndjson:.1f} s, {size / 1e6:.0f} MB", at_least=True,
+        ),
+        Row("reading on from the middle of it", ms(seeks), "ms", 50, f"p90 {ms(seeks, 0.9):.0f} ms"),
+    ]  # fmt: skip
+
+
+def _docker_lines(image: str) -> float:
+    command = [
+        "docker",
+        "run",
+        "--rm",
+        "--network",
+        "crewship0",
+        "--log-driver",
+        "none",
+        "--entrypoint",
+        "python3",
+        image,
+    ]
+    command += ["-c", PRINT.format(lines=LINES)]
+    began = time.perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    while process.stdout.read(1 << 20):
+        pass
+    process.wait()
+    return time.perf_counter() - began
+
+
+def _flood(where: Platform, readers: int) -> float:
+    """Seconds from the run's start until a reader that attached at once has its last event (the slowest of them)."""
+    began = time.perf_counter()
+    run_id = where.run("flood", lines=LINES)
+    ends: list[float] = []
+
+    def read() -> None:
+        import httpx
+
+        with httpx.Client(base_url=where.url, headers=dict(where.http.headers), timeout=None) as http:
+            with http.stream("GET", f"/v1/runs/{run_id}/events", headers={"Accept": "application/x-ndjson"}) as stream:
+                for _ in stream.iter_raw():
+                    pass
+        ends.append(time.perf_counter() - began)
+
+    threads = [threading.Thread(target=read) for _ in range(max(1, readers))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return max(ends)
