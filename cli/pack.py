@@ -80,10 +80,10 @@ def pack(folder: Path, config: DeploymentConfig, *, target: Path | None = None, 
             archive = _Metered(output, limits.packed_bytes)
             _write(cast(BinaryIO, archive), found)
     except _OverLimit:
-        target.unlink()
+        _discard(target)
         raise _too_large(f"is larger than {mebibytes(limits.packed_bytes)} when packed", found) from None
     except BaseException as error:
-        target.unlink(missing_ok=True)
+        _discard(target)
         if isinstance(error, OSError):
             raise CrewshipError(f"The archive cannot be written: {error.strerror}.") from error
         raise
@@ -250,6 +250,12 @@ def _write(output: BinaryIO, files: list[_File]) -> None:
                 content = file.path.open("rb")
             with content:
                 archive.addfile(member, cast(BinaryIO, _Content(file, content)))
+
+
+def _discard(target: Path) -> None:
+    """Remove what was written, when it is a file; a caller may have named a device."""
+    if target.is_file():
+        target.unlink()
 
 
 class _Content:

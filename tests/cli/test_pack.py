@@ -295,6 +295,18 @@ class TestRefusals:
         with pytest.raises(CrewshipError, match="The archive cannot be written"):
             pack(project, config, target=project / "no" / "folder" / "x.tar.gz")
 
+    def test_a_target_that_is_no_file_is_not_removed(self, project: Path) -> None:
+        config = DeploymentConfig.model_validate({"framework": "python", "entrypoint": "a:b"})
+        pipe = project.parent / "pipe"
+        os.mkfifo(pipe)
+        reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+        try:
+            with pytest.raises(TooLarge):
+                pack(project, config, target=pipe, limits=Limits(packed_bytes=10))
+        finally:
+            os.close(reader)
+        assert pipe.exists()
+
     def test_what_is_neither_file_nor_folder_is_a_warning(self, project: Path) -> None:
         os.mkfifo(project / "pipe")
         with socket.socket(socket.AF_UNIX) as listener:
