@@ -8,7 +8,9 @@ from crewship.provision.commands import answers, locked
 from crewship.provision.errors import ProvisionError
 from crewship.provision.progress import Progress
 
-PACKAGE = "github.com/minio/minio@latest"
+VERSION = "v0.0.0-20260212201848-7aac2a2c5b7c"
+"""Pinned: MinIO publishes neither binaries nor images any more. ``deploy/minio/Dockerfile`` builds the same; a test compares."""
+PACKAGE = f"github.com/minio/minio@{VERSION}"
 
 
 def find_minio(cache: Path) -> Path | None:
