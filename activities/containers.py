@@ -284,8 +284,9 @@ class ContainerActivities:
                 launch.result()  # durable before the crew's code can run
                 if stop.is_set() or head.cancel_requested:
                     return ContainerFacts(started=False, end=None, canceled_before_start=True)
-                self._engine.start(container)
+                # Before the start: the supervisor finds it when it first looks.
                 follower.send(spec.boot(nonce, self._settings))
+                self._engine.start(container)
                 self._spares.replenish(spec.container(""))
             deadline = time.monotonic() + run.timeout_seconds - (records.running_seconds() if adopted else 0)
             watchdog = threading.Thread(

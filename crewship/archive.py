@@ -14,7 +14,8 @@ import orjson
 import zstandard
 
 from crewship.contracts import Entry, Segment
-from crewship.objects import archive_index_key, archive_key
+from crewship.events import seek
+from crewship.objects import archive_index_key, archive_key, trimmed_key
 from crewship.storage import ObjectMissing, ObjectStore, read
 from crewship.streams import as_file
 
@@ -42,6 +43,8 @@ class Archive:
     store: ObjectStore
     workflow_id: str
     entries: list[ArchiveEntry]
+    key: str
+    """Object that holds the frames."""
 
     @classmethod
     def open(cls, store: ObjectStore, workflow_id: str) -> "Archive":
@@ -51,7 +54,8 @@ class Archive:
             ObjectMissing: the log is not archived (yet, or any more).
         """
         index = orjson.loads(read(store, archive_index_key(workflow_id)))
-        return cls(store, workflow_id, [ArchiveEntry(*row) for row in index["frames"]])
+        key = trimmed_key(workflow_id) if index.get("trimmed") else archive_key(workflow_id)
+        return cls(store, workflow_id, [ArchiveEntry(*row) for row in index["frames"]], key)
 
     @property
     def last_seq(self) -> int:
@@ -59,7 +63,7 @@ class Archive:
 
     def read(self, entry: ArchiveEntry) -> bytes:
         """NDJSON lines of ``entry``."""
-        return decompress(read(self.store, archive_key(self.workflow_id), entry.offset, entry.length))
+        return decompress(read(self.store, self.key, entry.offset, entry.length))
 
 
 def compress(lines: bytes) -> bytes:
@@ -95,6 +99,28 @@ def is_archived(store: ObjectStore, workflow_id: str) -> bool:
     except ObjectMissing:
         return False
     return True
+
+
+def trim(store: ObjectStore, workflow_id: str) -> None:
+    """Keep the terminal event alone: what a log's retention leaves. Idempotent.
+
+    The event keeps its seq and its hash, so what was read before can still be checked against it.
+
+    Raises:
+        ObjectMissing: the log is not archived.
+    """
+    kept = Archive.open(store, workflow_id)
+    last = kept.entries[-1]
+    if len(kept.entries) == 1 and last.first == last.last:
+        return
+    frame = compress(seek(kept.read(last), last.last - 1))
+    # A new object, then the index that points at it, then the old one: killed between any two, the log is whole or trimmed.
+    store.put(trimmed_key(workflow_id), frame)
+    store.put(
+        archive_index_key(workflow_id),
+        orjson.dumps({"version": 1, "trimmed": True, "frames": [[last.last, last.last, 0, len(frame)]]}),
+    )
+    store.delete(archive_key(workflow_id))
 
 
 def _frames(store: ObjectStore, entries: list[Entry], rows: list[list[int]]) -> Iterator[bytes]:

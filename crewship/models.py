@@ -88,6 +88,8 @@ class Run(SQLModel, table=True):
     artifact_count: int = 0
     last_seq: int | None = None
     """Seq of the terminal event; set when the log is archived, and only then is the log closed."""
+    log_trimmed: bool = False
+    """Whether retention has cut the log down to its terminal event."""
 
 
 class RunLabel(SQLModel, table=True):

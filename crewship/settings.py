@@ -74,6 +74,8 @@ class Settings(BaseSettings):
     pids: int = 256
     log_limit_bytes: int = 1 << 30
     artifacts_limit_bytes: int = 1 << 30
+    log_retention_days: int = Field(default=0, ge=0)
+    """After how many days a closed run's log is cut down to its terminal event; 0: kept for ever."""
     max_source_bytes: int = 200 * 1024 * 1024
     """Largest upload, compressed; unpacked at most ten times that."""
     max_input_bytes: int = 1024 * 1024

@@ -111,6 +111,7 @@ async def workers(settings: Settings, client: Client) -> AsyncIterator[list[Work
                 activities=[
                     runs.close_run,
                     runs.reconcile,
+                    runs.trim_logs,
                     deployments.close_deployment,
                     projects.stop_work,
                     projects.hosts,

@@ -34,4 +34,11 @@ class MaintenanceWorkflow:
             retry_policy=_ONCE,
             summary="remove containers whose run is over",
         )
-        workflow.set_current_details(f"started {started}, removed {removed}")
+        trimmed = await workflow.execute_activity_method(
+            RunActivities.trim_logs,
+            start_to_close_timeout=timedelta(minutes=5),
+            heartbeat_timeout=timedelta(minutes=1),
+            retry_policy=_ONCE,
+            summary="cut logs beyond their retention down to the end",
+        )
+        workflow.set_current_details(f"started {started}, removed {removed}, trimmed {trimmed}")
