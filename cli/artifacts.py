@@ -14,7 +14,7 @@ from crewship.errors import CrewshipError, NotFound, Usage
 
 def list_all(client: Client, run_id: str) -> list[dict[str, Any]]:
     """All artifacts of a run."""
-    listed: list[dict[str, Any]] = client.list(f"/runs/{segment(run_id)}/artifacts", "artifacts")["artifacts"]
+    listed: list[dict[str, Any]] = client.pages(f"/runs/{segment(run_id)}/artifacts", "artifacts")["artifacts"]
     return listed
 
 

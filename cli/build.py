@@ -2,18 +2,18 @@
 
 ::
 
-       0.1s  ○ install 12 packages
+       0.1s  ○ dependencies
                 resolved 34 packages in 210 ms
-       4.2s  ✓ install 12 packages  4.1 s
-       4.3s  ○ import src.my_crew.crew:MyCrew
-       9.8s  ✓ import src.my_crew.crew:MyCrew  5.5 s
+       4.2s  ✓ dependencies  4.1 s
+       4.3s  ✓ image  cached
+       9.8s  ✓ smoke boot  5.5 s
 
-A step begins with a ``log`` event that has another ``step`` than the one before, or that is the platform's own
-(``source: "crewship"``). What the tools print in a step is shown dim on a terminal; elsewhere it is kept, and comes out when
-the build fails. A step that had nothing to do (``cached``) is one line.
+Steps are ``log`` events with ``step`` and ``status``. What the tools print in a step is shown dim on a terminal; elsewhere
+it is kept, and comes out when the build fails. A step that says nothing, because it was cached, is one line.
 """
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from cli.ansi import plain
 from cli.human import clock, duration, parse_time
@@ -29,7 +29,7 @@ class BuildView:
 
     Attributes:
         activity: The step that is at work, for the status line.
-        output: Everything that the tools printed and that was not shown.
+        output: Everything that the tools printed, shown or not.
     """
 
     paint: Paint
@@ -37,9 +37,8 @@ class BuildView:
     activity: str = "starting"
     output: list[str] = field(default_factory=list)
     _start_ms: float | None = None
-    _step: str = ""
-    _step_ms: float = 0.0
-    _cached: bool = False
+    _unsaid: str = ""
+    """The beginning of the step at work, until there is something under it."""
 
     def lines(self, event: Event) -> list[str]:
         """The lines of one event."""
@@ -49,44 +48,31 @@ class BuildView:
         margin = self.paint(f"{clock(at_ms - self._start_ms):>7}", DIM) + "  "
         data = event.data
         if event.type == "log":
-            return self._log(event, at_ms, margin)
-        if event.type == "build.completed":
-            return self._close(at_ms, margin)
-        if event.type == "build.failed":
-            failed = f"{self.paint('✗', RED)} {self._step}{self._took(at_ms)}"
-            return [margin + failed] if self._step else []
+            return self._step(data, margin) if data.get("step") else self._output(data)
         if event.type == "deployment.activated":
             return [f"{margin}{self.paint('✓', GREEN)} {data.get('deployment_id', 'it')} is current"]
         return []
 
-    def _log(self, event: Event, at_ms: float, margin: str) -> list[str]:
-        data = event.data
+    def _step(self, data: dict[str, Any], margin: str) -> list[str]:
+        name = plain(str(data["step"]))
+        status = data.get("status")
+        if status == "started":
+            self.activity = name
+            self._unsaid = f"{margin}{self.paint('○', CYAN)} {name}"
+            return [] if self.show_output else self._said()
+        self._unsaid = ""
+        took = data.get("duration_ms")
+        note = "  cached" if data.get("cached") else f"  {duration(took)}" if isinstance(took, int | float) else ""
+        mark = self.paint("✗", RED) if status == "failed" else self.paint("✓", GREEN)
+        return [f"{margin}{mark} {name}{self.paint(note, DIM)}"]
+
+    def _output(self, data: dict[str, Any]) -> list[str]:
         message = plain(str(data.get("message", "")))
-        step = plain(str(data.get("step") or (message if data.get("source") == "crewship" else "")))
-        lines = []
-        if step and step != self._step:
-            lines = self._close(at_ms, margin)
-            self._step, self._step_ms, self._cached = step, at_ms, bool(data.get("cached"))
-            self.activity = step
-            if not self._cached:
-                lines.append(f"{margin}{self.paint('○', CYAN)} {step}")
-            if step == message:
-                return lines
-        if data.get("cached"):
-            self._cached = True
-        if message:
-            if self.show_output:
-                lines.append(f"{_OUTPUT_INDENT}{self.paint(message, DIM)}".rstrip())
-            else:
-                self.output.append(message)
-        return lines
-
-    def _close(self, at_ms: float, margin: str) -> list[str]:
-        if not self._step:
+        self.output.append(message)
+        if not self.show_output:
             return []
-        note = self.paint("  cached", DIM) if self._cached else self._took(at_ms)
-        step, self._step = self._step, ""
-        return [f"{margin}{self.paint('✓', GREEN)} {step}{note}"]
+        return [*self._said(), f"{_OUTPUT_INDENT}{self.paint(message, DIM)}".rstrip()]
 
-    def _took(self, at_ms: float) -> str:
-        return self.paint(f"  {duration(at_ms - self._step_ms)}", DIM)
+    def _said(self) -> list[str]:
+        line, self._unsaid = self._unsaid, ""
+        return [line] if line else []

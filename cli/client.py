@@ -10,6 +10,8 @@ import uuid
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime, timedelta
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn, Self
 from urllib.parse import quote
@@ -56,6 +58,8 @@ class Client:
 
     def __init__(self, target: Target) -> None:
         self.target = target
+        self.server_time: datetime | None = None
+        """The server's clock at its last answer, rounded up to a second."""
         self._http = httpx.Client(
             base_url=f"{target.url}/v1",
             headers={"Authorization": f"Bearer {target.key()}", "User-Agent": "crewship-cli"},
@@ -95,7 +99,7 @@ class Client:
         """``DELETE``."""
         self._send("DELETE", path, params=_present(params))
 
-    def list(self, path: str, noun: str, *, limit: int | None = None, **params: Any) -> dict[str, Any]:
+    def pages(self, path: str, noun: str, *, limit: int | None = None, **params: Any) -> dict[str, Any]:
         """All pages of a list, or the first ``limit`` items, in the API's own shape; ``next_cursor`` is where it goes on."""
         items: list[Any] = []
         cursor: str | None = None
@@ -139,8 +143,10 @@ class Client:
     def events(
         self, path: str, *, after: int = 0, types: str | None = None, quiet_seconds: float = 30.0,
         connected: bool = False, on_break: Callable[[str], None] | None = None,
-    ) -> Generator[Line | None, None, None]:  # fmt: skip
-        """Events after seq ``after`` up to the terminal one; None each time that nothing came for ``quiet_seconds``.
+    ) -> Generator[list[Line], None, None]:  # fmt: skip
+        """Events after seq ``after`` up to the terminal one, as many at a time as have come.
+
+        An empty list each time that nothing came for ``quiet_seconds``.
 
         Args:
             path: The log's, such as ``/runs/run_x/events``.
@@ -162,15 +168,15 @@ class Client:
                         return
                     _raise_for(response)
                     connected = True
-                    for raw in _lines(response):
-                        event = next(iter(parse(raw)))
-                        after, failures = event.seq, 0
-                        yield Line(event, raw)
-                        if event.type in TERMINAL:
+                    for batch in _batches(response):
+                        lines = [Line(next(parse(raw)), raw) for raw in batch]
+                        after, failures = lines[-1].event.seq, 0
+                        yield lines
+                        if lines[-1].event.type in TERMINAL:
                             return
                 reason = "the server closed the stream"
             except httpx.ReadTimeout:
-                yield None
+                yield []
                 continue
             except (httpx.TransportError, Unavailable) as error:
                 if not connected:
@@ -186,6 +192,7 @@ class Client:
     def _send(self, method: str, path: str, **arguments: Any) -> httpx.Response:
         with self._translated():
             response = self._http.request(method, path, **arguments)
+        self.server_time = _date_of(response)
         _raise_for(response)
         return response
 
@@ -251,14 +258,21 @@ def _present(params: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in params.items() if value is not None}
 
 
-def _lines(response: httpx.Response) -> Iterator[bytes]:
-    """Whole lines of a body; empty ones (heartbeats) and an unfinished last one are dropped."""
+def _batches(response: httpx.Response) -> Iterator[list[bytes]]:
+    """Whole lines of a body as they come; empty ones (heartbeats) and an unfinished last one are dropped."""
     rest = b""
     for chunk in response.iter_bytes():
         *whole, rest = (rest + chunk).split(b"\n")
-        for line in whole:
-            if line:
-                yield line
+        lines = [line for line in whole if line]
+        if lines:
+            yield lines
+
+
+def _date_of(response: httpx.Response) -> datetime | None:
+    try:
+        return parsedate_to_datetime(response.headers["date"]) + timedelta(seconds=1)
+    except (KeyError, ValueError):
+        return None
 
 
 def _raise_for(response: httpx.Response) -> None:

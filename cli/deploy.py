@@ -10,6 +10,7 @@ import typer
 from cli.options import Globals, choose_project, config_text, connect, pick
 
 if TYPE_CHECKING:
+    from cli.build import BuildView
     from cli.client import Client
 
 
@@ -111,22 +112,22 @@ def deploy_one(
             )
     finally:
         packed.path.unlink(missing_ok=True)
-    found = follow_build(client, deployment, verbose=verbose)
+    found, view = follow_build(client, deployment, verbose=verbose)
     took = duration((time.monotonic() - began) * 1000)
     if as_json:
         data_json(found)
     if found["status"] != "ready":
-        say_failed(found)
+        say_failed(found, view)
         return False
     say_ready(found, target, took)
     return True
 
 
-def follow_build(client: "Client", deployment: dict[str, Any], *, verbose: bool) -> dict[str, Any]:
-    """Show the build until its end; the Deployment as it ended."""
+def follow_build(client: "Client", deployment: dict[str, Any], *, verbose: bool) -> "tuple[dict[str, Any], BuildView]":
+    """Show the build until its end; the Deployment as it ended, and what was shown."""
     from cli.build import BuildView
     from cli.client import segment
-    from cli.output import DIM, say, say_next
+    from cli.output import say, say_next
     from cli.screen import Screen
 
     path = f"/deployments/{segment(deployment['id'])}"
@@ -134,9 +135,8 @@ def follow_build(client: "Client", deployment: dict[str, Any], *, verbose: bool)
     view = BuildView(screen.paint, show_output=verbose or screen.live)
     try:
         with screen:
-            for line in client.events(f"{path}/events", quiet_seconds=20.0, connected=True):
-                if line is not None:
-                    screen.show(view.lines(line.event))
+            for batch in client.events(f"{path}/events", quiet_seconds=20.0, connected=True):
+                screen.show(text for line in batch for text in view.lines(line.event))
             while True:
                 found: dict[str, Any] = client.get(path)
                 if found["status"] in ("ready", "failed"):
@@ -146,10 +146,7 @@ def follow_build(client: "Client", deployment: dict[str, Any], *, verbose: bool)
         say(f"The build of {deployment['id']} goes on")
         say_next(f"crewship deployments show {deployment['id']}", "how it went")
         raise
-    if found["status"] == "failed":
-        for text in view.output:
-            say("  " + screen.paint(text, DIM))
-    return found
+    return found, view
 
 
 def say_ready(found: dict[str, Any], project: str, took: str) -> None:
@@ -167,15 +164,19 @@ def say_ready(found: dict[str, Any], project: str, took: str) -> None:
         say_next(f"crewship deploy --rollback {found['id']}{option}", "make it current")
 
 
-def say_failed(found: dict[str, Any]) -> None:
+def say_failed(found: dict[str, Any], view: "BuildView") -> None:
     """What went wrong, where, and how to mend it."""
     from cli.ansi import plain
     from cli.output import CYAN, DIM, RED, paint_for, say
 
     paint = paint_for(sys.stderr)
     error = found.get("error") or {}
-    for line in (error.get("traceback") or "").splitlines():
-        say("  " + paint(plain(line), DIM))
+    traceback = (error.get("traceback") or "").splitlines()
+    for line in view.output if not view.show_output else []:
+        say("  " + paint(line, DIM))
+    if not set(map(plain, traceback)) <= set(view.output):  # a crew's traceback is mostly in its output too
+        for line in traceback:
+            say("  " + paint(plain(line), DIM))
     message, *more = str(error.get("message") or "the build failed").splitlines() or [""]
     say(f"{paint('error:', RED)} {plain(message)} [{error.get('code', 'build_failed')}]")
     for line in more:

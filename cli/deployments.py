@@ -26,7 +26,7 @@ def list_deployments(
     chosen = choose_project(project, name)
     with connect(ctx) as client:
         try:
-            listed = client.list(f"/projects/{segment(chosen.name)}/deployments", "deployments", limit=limit)
+            listed = client.pages(f"/projects/{segment(chosen.name)}/deployments", "deployments", limit=limit)
         except NotFound as error:
             raise chosen.explain(error) from None
     if as_json:

@@ -83,20 +83,25 @@ def unset_env(
 ) -> None:
     """Remove variables; all or none."""
     from cli.client import segment
-    from cli.output import data_json, say_done
+    from cli.output import data_json, say, say_done
     from crewship.errors import NotFound
 
     chosen = choose_project(project, name)
+    path = f"/projects/{segment(chosen.name)}/env"
     with connect(ctx) as client:
         try:
-            client.get(f"/projects/{segment(chosen.name)}")  # removing must not make a project
-            answer = client.patch(f"/projects/{segment(chosen.name)}/env", {"set": {}, "unset": names})
+            there = {item["name"] for item in client.get(path)["env"]}  # removing must not make a project
         except NotFound as error:
             raise chosen.explain(error) from None
+        answer = client.patch(path, {"set": {}, "unset": names})
     if as_json:
         data_json(answer)
         return
-    say_done(f"Removed {', '.join(sorted(names))} from {chosen.name}")
+    removed = sorted(there & set(names))
+    if removed:
+        say_done(f"Removed {', '.join(removed)} from {chosen.name}")
+    for name_ in sorted(set(names) - there):
+        say(f"{name_} was not set on {chosen.name}")
 
 
 def read_pairs(pairs: list[str]) -> dict[str, str]:

@@ -68,7 +68,7 @@ def whoami(ctx: typer.Context, as_json: Json = False) -> None:
         target = client.target
         client.get("/projects", limit=1)
         key = target.key()
-        shown = f"{key[:8]}…" if len(key) > 12 else "…"
+        shown = f"{key[:13]}…" if len(key) > 24 else "…"
         if as_json:
             data_json({"url": target.url, "source": target.source, "api_key": shown})
             return

@@ -20,7 +20,7 @@ def list_projects(
     from cli.output import data_json, say, table
 
     with connect(ctx) as client:
-        listed = client.list("/projects", "projects", limit=limit)
+        listed = client.pages("/projects", "projects", limit=limit)
     if as_json:
         data_json(listed)
         return

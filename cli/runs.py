@@ -1,11 +1,14 @@
 """``crewship runs``: look at runs, their events, logs and artifacts; cancel; verify."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cli.options import Json, Name, Project, choose_project, connect
+
+if TYPE_CHECKING:
+    from cli.client import Line
 
 app = typer.Typer(no_args_is_help=True, help="Look at runs, their events, logs and artifacts; cancel them.")
 
@@ -41,7 +44,7 @@ def list_runs(
     labels = [f"{key}:{value}" for key, value in read_labels(label or []).items()] or None
     chosen = choose_project(project, name).name if project or name else None
     with connect(ctx) as client:
-        listed = client.list(
+        listed = client.pages(
             "/runs", "runs", limit=limit, project=chosen, deployment_id=deployment, status=status, label=labels
         )
     if as_json:
@@ -91,6 +94,7 @@ def show_events(
     """Print a run's events as a timeline; those so far, or with --follow until its end."""
     import sys
 
+    from cli.logs import read_log
     from cli.screen import Screen
     from cli.timeline import Timeline
     from cli.watch import write_bytes
@@ -100,13 +104,12 @@ def show_events(
         screen = Screen(lambda: timeline.activity or run, sys.stdout, quiet=as_json or not follow)
         timeline = Timeline(screen.paint, screen.width)
         with screen:
-            for line in read_log(client, run, after=after, follow=follow, types=wanted):
-                if wanted is not None and line.event.type not in wanted:
-                    continue
+            for batch in read_log(client, run, after=after, follow=follow, types=wanted):
+                lines = [line for line in batch if wanted is None or line.event.type in wanted]
                 if as_json:
-                    write_bytes(sys.stdout, line.raw + b"\n")
+                    write_bytes(sys.stdout, b"".join(line.raw + b"\n" for line in lines))
                 else:
-                    screen.show(timeline.lines(line.event))
+                    screen.show(text for line in lines for text in timeline.lines(line.event))
 
 
 @app.command("logs")
@@ -117,35 +120,46 @@ def show_logs(
     as_json: Annotated[bool, typer.Option("--json", help="Print the log events' own lines (NDJSON).")] = False,
 ) -> None:
     """Print what the crew printed, both streams, nothing else; exact bytes unless on a terminal."""
-    import base64
     import sys
 
     from cli.ansi import colored, plain
+    from cli.logs import read_log
     from cli.output import paint_for
     from cli.watch import write_bytes
 
     terminal = sys.stdout.isatty()
     clean = colored if paint_for(sys.stdout).enabled else plain
-    unfinished = False
+    is_unfinished = False
     with connect(ctx) as client:
-        for line in read_log(client, run, after=0, follow=follow, types={"log"}):
-            data = line.event.data
-            if line.event.type != "log" or data.get("source"):
+        for batch in read_log(client, run, follow=follow, types={"log"}):
+            lines = [line for line in batch if line.event.type == "log" and not line.event.data.get("source")]
+            if not lines:
                 continue
             if as_json:
-                write_bytes(sys.stdout, line.raw + b"\n")
+                write_bytes(sys.stdout, b"".join(line.raw + b"\n" for line in lines))
                 continue
-            unfinished = bool(data.get("partial"))
+            is_unfinished = bool(lines[-1].event.data.get("partial"))
             if terminal:
-                sys.stdout.write(clean(data["message"]) + ("" if unfinished else "\n"))
+                texts = (clean(line.event.data["message"]) + _ending(line.event.data) for line in lines)
+                sys.stdout.write("".join(texts))
                 sys.stdout.flush()
-                continue
-            content = (
-                base64.b64decode(data["raw"]) if "raw" in data else data["message"].encode("utf-8", "surrogatepass")
-            )
-            write_bytes(sys.stdout, content if unfinished else content + b"\n")
-    if terminal and unfinished:
+            else:
+                write_bytes(sys.stdout, b"".join(map(_printed, lines)))
+    if terminal and is_unfinished:
         sys.stdout.write("\n")
+
+
+def _printed(line: "Line") -> bytes:
+    """The very bytes that the crew printed."""
+    import base64
+
+    data = line.event.data
+    content = base64.b64decode(data["raw"]) if "raw" in data else data["message"].encode("utf-8", "surrogatepass")
+    return content + _ending(data).encode()
+
+
+def _ending(data: dict[str, Any]) -> str:
+    return "" if data.get("partial") else "\n"
 
 
 @app.command("cancel")
@@ -178,7 +192,7 @@ def cancel_run(
     elif found["status"] == "canceled":
         say_done(f"{run} is canceled")
     else:
-        say(f"{run} had ended before: {found['status']}")
+        say(f"{run} had ended already: {found['status']}")
 
 
 @app.command("artifacts")
@@ -190,7 +204,7 @@ def show_artifacts(ctx: typer.Context, run: RunId, as_json: Json = False) -> Non
     from cli.output import data_json, say, say_next, table
 
     with connect(ctx) as client:
-        listed = client.list(f"/runs/{segment(run)}/artifacts", "artifacts")
+        listed = client.pages(f"/runs/{segment(run)}/artifacts", "artifacts")
     if as_json:
         data_json(listed)
         return
@@ -238,6 +252,7 @@ def verify_run(
 
     A file is checked without a server.
     """
+    from cli.logs import read_log
     from cli.output import data_json, fields, say_done, say_warning
     from cli.verify import verify_file, verify_log
 
@@ -245,7 +260,7 @@ def verify_run(
         found = verify_file(run)
     else:
         with connect(ctx) as client:
-            found = verify_log(line.raw for line in read_log(client, run, after=0, follow=False, types=None))
+            found = verify_log(line.raw for batch in read_log(client, run, follow=False) for line in batch)
     if as_json:
         data_json({"ok": True, "events": found.events, "complete": found.complete, "hash": found.hash})
         return
@@ -253,36 +268,6 @@ def verify_run(
     if not found.complete:
         say_warning("the last one is not a terminal event: the run goes on, or the file was cut there")
     fields([("last hash", found.hash)])
-
-
-def read_log(client: Any, run: str, *, after: int, follow: bool, types: set[str] | None) -> Any:
-    """Lines of a run's log: up to its end with ``follow``, else those there are now. Terminal events come in any case."""
-    from cli.client import segment
-    from crewship.events import RUN_TERMINAL
-
-    path = f"/runs/{segment(run)}"
-    last_seq = None
-    if not follow:
-        found = client.get(path)
-        if found["status"] in ("pending", "running"):
-            last_seq = (found.get("events") or {}).get("last_seq")
-            follow_seconds = 1.0 if last_seq is None else 30.0
-            if last_seq is not None and last_seq <= after:
-                return
-        else:
-            follow_seconds = 30.0
-    query = None if types is None else ",".join(sorted(types | RUN_TERMINAL))
-    quiet_seconds = 30.0 if follow else follow_seconds
-    for line in client.events(f"{path}/events", after=after, types=query, quiet_seconds=quiet_seconds):
-        if line is None:
-            if follow or quiet_seconds > 1:
-                continue
-            return  # a live run whose last event is not known: what came is what there is
-        if last_seq is not None and line.event.seq > last_seq:
-            return
-        yield line
-        if line.event.seq == last_seq:
-            return
 
 
 def print_run(run: dict[str, Any]) -> None:
@@ -294,7 +279,7 @@ def print_run(run: dict[str, Any]) -> None:
     from cli.output import fields, status
 
     error, usage, waiting = run.get("error") or {}, run.get("usage") or {}, run.get("waiting_for")
-    cancel, isolation = run.get("cancel") or {}, run.get("isolation") or {}
+    cancel = run.get("cancel") or {}
     used = [
         f"{usage['cpu_seconds']:.2f} CPU-seconds" if usage.get("cpu_seconds") is not None else "",
         f"{size(usage['peak_memory_bytes'])} memory" if usage.get("peak_memory_bytes") else "",
@@ -321,8 +306,30 @@ def print_run(run: dict[str, Any]) -> None:
             ("traceback", "\n".join(plain(line) for line in (error.get("traceback") or "").splitlines())),
             ("canceled", "\n".join(f"{key.removesuffix('_at'):<10}{value}" for key, value in cancel.items() if value)),
             ("used", ", ".join(part for part in used if part)),
-            ("isolation", ", ".join(f"{key} {json.dumps(value)}" for key, value in isolation.items())),
+            ("isolation", isolation_words(run.get("isolation") or {})),
             ("events", str((run.get("events") or {}).get("last_seq") or "")),
             ("artifacts", str(run.get("artifact_count") or "")),
         ]
     )  # fmt: skip
+
+
+def isolation_words(facts: dict[str, Any]) -> str:
+    """What the kernel said of the container, in words; what has none as it is."""
+    from cli.human import size
+
+    rest = dict(facts)
+    words = []
+    if rest.get("cap_eff") is not None and rest.get("cap_bnd") is not None:
+        bits = (int(rest.pop("cap_eff"), 16), int(rest.pop("cap_bnd"), 16))
+        words.append("no capabilities" if bits == (0, 0) else f"capabilities {bits[0]:x} of {bits[1]:x}")
+    for key, value, word in (
+        ("no_new_privs", True, "no new privileges"), ("seccomp", 2, "seccomp filter"), ("root_read_only", True, "read-only root"),
+    ):  # fmt: skip
+        if rest.get(key) == value:
+            words.append(word)
+            del rest[key]
+    if rest.get("pids_max"):
+        words.append(f"{rest.pop('pids_max')} processes")
+    if rest.get("memory_max_bytes"):
+        words.append(f"{size(rest.pop('memory_max_bytes'))} memory")
+    return ", ".join([*(f"{key} {value}" for key, value in rest.items()), *words])

@@ -27,13 +27,6 @@ _PENDING_QUIET_SECONDS = 3.0
 """Before the run has started nothing comes over the stream, and people want to know what it waits for."""
 
 
-class _End:
-    """What a stream gives after its last line."""
-
-
-_END = _End()
-
-
 class LeftRunning(Exception):
     """The person stopped watching, and the run goes on."""
 
@@ -148,29 +141,29 @@ class Watch:
     def _read_once(self, screen: Screen, timeline: Timeline | None) -> bool:
         """Read one stream; whether the log is at its end (else it is opened anew, with another patience)."""
         is_started = self._after > 0
-        lines = self._client.events(
+        batches = self._client.events(
             f"{self._path}/events", after=self._after, connected=True, on_break=self._broke,
             quiet_seconds=_QUIET_SECONDS if is_started else _PENDING_QUIET_SECONDS,
         )  # fmt: skip
         # Closed in so many words: the collector would do it at any time.
-        with closing(lines):
+        with closing(batches):
             while True:
                 with self._interrupts.allowed():
-                    line = next(lines, _END)
-                if isinstance(line, _End):
+                    batch = next(batches, None)
+                if batch is None:
                     return True
                 self._trouble = ""
-                if line is None:
+                if not batch:
                     if not is_started:
                         with suppress(Unavailable):
                             self._run = self._client.get(self._path)
                     continue
-                self._after = line.event.seq
+                self._after = batch[-1].event.seq
                 if timeline is None:
-                    write_bytes(sys.stdout, line.raw + b"\n")
+                    write_bytes(sys.stdout, b"".join(line.raw + b"\n" for line in batch))
                 else:
-                    screen.show(timeline.lines(line.event))
-                if line.event.type in RUN_TERMINAL:
+                    screen.show(text for line in batch for text in timeline.lines(line.event))
+                if batch[-1].event.type in RUN_TERMINAL:
                     return True
                 if not is_started:
                     return False
@@ -186,10 +179,11 @@ class Watch:
         timeline: Timeline | None = getattr(self, "_timeline", None)
         if timeline is not None and timeline.activity:
             return timeline.activity
-        waiting = self._run.get("waiting_for")
-        if waiting:
-            position = waiting.get("position")
-            return f"{self._run_id}  waits: {waiting.get('reason')}" + (f", position {position}" if position else "")
+        waiting = self._run.get("waiting_for") or {}
+        if waiting.get("reason") == "capacity":
+            return f"{self._run_id}  waits for a free slot, number {waiting['position']} in the queue"
+        if waiting and self._after == 0:
+            return f"{self._run_id}  starting"
         return f"{self._run_id}  {self._run['status'] if self._after == 0 else 'running'}"
 
     # --- Ctrl-C -------------------------------------------------------------------------------------------------------

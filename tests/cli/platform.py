@@ -18,7 +18,7 @@ from fastapi.responses import JSONResponse, StreamingResponse
 
 from crewship.events import GENESIS, TERMINAL, Draft, parse, render, seek
 
-KEY = "csk_test_0123456789"
+KEY = "crewship_0123456789abcdefghijklmnop"
 AT = "2026-01-31T09:05:00.000Z"
 
 
@@ -269,6 +269,7 @@ class Platform:
 
         async def body() -> AsyncIterator[bytes]:
             seen = after
+            yield b"\n"  # a heartbeat
             while not log.abandoned:
                 wanted = frozenset(types.split(",")) if types else None
                 for event, line in zip(parse(log.lines), log.lines.splitlines(keepends=True), strict=True):
@@ -284,7 +285,6 @@ class Platform:
                         raise ConnectionResetError("cut by the test")
                     if event.type in TERMINAL:
                         return
-                yield b"\n"
                 await asyncio.sleep(0.02)
 
         return StreamingResponse(body(), media_type="application/x-ndjson")
@@ -298,14 +298,20 @@ def problem(status: int, code: str, detail: str, **more: Any) -> JSONResponse:
 def built() -> Log:
     """A build that works."""
     log = Log()
-    log.write(0, "build.started")
-    log.write(100, "log", message="install 3 packages", source="crewship", level="info", stream="stdout")
+    log.write(0, "build.started", deployment_id="dep_new1")
+    step(log, 100, "dependencies", "started")
     log.write(900, "log", message="resolved 3 packages", level="info", stream="stderr")
-    log.write(2000, "log", message="import main:kickoff", source="crewship", level="info", stream="stdout")
+    step(log, 2000, "dependencies", "completed", duration_ms=1900, cached=False)
+    step(log, 2000, "image", "started")
+    step(log, 2100, "image", "completed", duration_ms=100, cached=True)
     log.write(3000, "build.completed", duration_ms=3000)
     log.write(3000, "deployment.activated", deployment_id="dep_new1")
     log.write(3000, "deployment.ready", deployment_id="dep_new1")
     return log
+
+
+def step(log: Log, milliseconds: int, name: str, status: str, **data: Any) -> None:
+    log.write(milliseconds, "log", message=name, level="info", stream="stdout", step=name, status=status, **data)
 
 
 def crew_log() -> Log:

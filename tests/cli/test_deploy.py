@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.cli.platform import Log, Platform
+from tests.cli.platform import Log, Platform, step
 
 TABLE = 'framework = "python"\nentrypoint = "main:kickoff"\n'
 
@@ -14,8 +14,9 @@ TABLE = 'framework = "python"\nentrypoint = "main:kickoff"\n'
 def failing_build() -> Log:
     log = Log()
     log.write(0, "build.started")
-    log.write(100, "log", message="install 3 packages", source="crewship", level="info", stream="stdout")
+    step(log, 100, "dependencies", "started")
     log.write(900, "log", message="no version of nonsense==9", level="info", stream="stderr")
+    step(log, 3000, "dependencies", "failed", duration_ms=2900, cached=False)
     log.write(3000, "build.failed", duration_ms=3000, error={"code": "dependency_resolution"})
     log.write(3000, "deployment.failed", deployment_id="dep_new1")
     return log
@@ -32,7 +33,8 @@ def test_deploy(crewship: Any, platform: Platform, project: Path) -> None:
     with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
         assert sorted(tar.getnames()) == ["crewship.toml", "main.py"]
     assert "Deploying research-crew: 2 files" in result.stderr
-    assert "   2.0s  ✓ install 3 packages  1.9 s\n   2.0s  ○ import main:kickoff\n" in result.stderr
+    assert "   0.1s  ○ dependencies\n   2.0s  ✓ dependencies  1.9 s\n" in result.stderr
+    assert "   2.1s  ✓ image  cached\n   3.0s  ✓ dep_new1 is current\n" in result.stderr
     assert "resolved 3 packages" not in result.stderr
     assert "✓ Deployed dep_new1 to research-crew (" in result.stderr
     assert result.stderr.splitlines()[-1] == "  run it: crewship invoke --stream"
@@ -46,7 +48,7 @@ def test_a_build_that_fails_says_what_where_and_how_to_mend(crewship: Any, platf
     result = crewship("deploy")
     assert result.exit_code == 1
     assert result.stderr.splitlines()[-5:] == [
-        "   3.0s  ✗ install 3 packages  2.9 s",
+        "   3.0s  ✗ dependencies  2.9 s",
         "  no version of nonsense==9",
         "error: nonsense==9 is not there [dependency_resolution]",
         "hint: see requirements.txt, line 2",

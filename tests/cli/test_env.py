@@ -60,5 +60,7 @@ def test_list_and_unset(crewship: Any, platform: Platform, project: Path) -> Non
     lines = crewship("env", "list").stdout.splitlines()
     assert [line.split()[:2] for line in lines] == [["NAME", "VALUE"], ["A", "se…"], ["B", "ot…"]]
     assert [item["name"] for item in json.loads(crewship("env", "list", "--json").stdout)["env"]] == ["A", "B"]
-    assert crewship("env", "unset", "A", "B").exit_code == 0
+    unset = crewship("env", "unset", "B", "A", "C")
+    assert unset.exit_code == 0
+    assert unset.stderr == "✓ Removed A, B from research-crew\nC was not set on research-crew\n"
     assert "has no variables" in crewship("env", "list", "-p", "research-crew").stderr

@@ -40,7 +40,7 @@ def test_whoami(crewship: Any, address: str) -> None:
     assert crewship("whoami").exit_code == 6
     crewship("login", address, input=KEY)
     shown = json.loads(crewship("whoami", "--json").stdout)
-    assert shown == {"url": address, "source": "crewship login", "api_key": "csk_test…"}
+    assert shown == {"url": address, "source": "crewship login", "api_key": "crewship_0123…"}
     assert KEY not in crewship("whoami").output
 
 

@@ -6,7 +6,7 @@ import pytest
 from fastapi.responses import PlainTextResponse
 
 from cli.root import hoist
-from tests.cli.platform import Platform, problem
+from tests.cli.platform import KEY, Platform, problem
 
 
 def test_help_names_every_command(crewship: Any) -> None:
@@ -137,7 +137,7 @@ def test_a_reader_that_goes_away_is_no_error(platform: Platform) -> None:
 def test_a_fault_of_our_own_is_one_line(platform: Platform) -> None:
     platform.fail_next.append(PlainTextResponse("not json"))
     command = [sys.executable, "-m", "cli.main", "runs", "list"]
-    environment = {"CREWSHIP_URL": platform.url, "CREWSHIP_API_KEY": "csk_test_0123456789", "PATH": "/usr/bin:/bin"}
+    environment = {"CREWSHIP_URL": platform.url, "CREWSHIP_API_KEY": KEY, "PATH": "/usr/bin:/bin"}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 1
     assert "Traceback" not in done.stderr

@@ -78,6 +78,14 @@ def test_events_of_a_live_run_end_with_those_so_far(crewship: Any, platform: Pla
     assert crewship("runs", "events", RUN_ID, "--json", "--after", "5").stdout == ""
 
 
+def test_events_of_a_live_run_whose_last_one_is_not_known(
+    crewship: Any, platform: Platform, run: dict[str, Any]
+) -> None:
+    run["status"] = "running"
+    platform.logs[RUN_ID].hold_after = 6
+    assert len(crewship("runs", "events", RUN_ID, "--json").stdout.splitlines()) == 6
+
+
 def test_follow_goes_on_where_the_stream_broke(crewship: Any, platform: Platform, run: dict[str, Any]) -> None:
     log = platform.logs[RUN_ID]
     log.cuts = [2, 3, 9]
@@ -112,7 +120,7 @@ def test_cancel_waits_until_the_container_is_gone(crewship: Any, platform: Platf
     assert platform.cancels == [True]
     run.update(status="succeeded", cancel=None)
     platform.on_cancel = None
-    assert "had ended before: succeeded" in crewship("runs", "cancel", RUN_ID).stderr
+    assert "had ended already: succeeded" in crewship("runs", "cancel", RUN_ID).stderr
 
 
 def test_artifacts(crewship: Any, platform: Platform, run: dict[str, Any]) -> None:
