@@ -5,11 +5,14 @@ is answering, and leaves. Then it ends without the interpreter's finalization, i
 """
 
 import asyncio
+import contextlib
 import gc
 import logging
 import os
+import signal
 import socket
 import sys
+from collections.abc import Iterator
 
 import uvicorn
 
@@ -22,9 +25,20 @@ _GRACEFUL_SECONDS = 10
 
 
 class Server(uvicorn.Server):
-    """uvicorn waits for open responses before it ends the lifespan, and event streams have no end: so they are ended first."""
+    """uvicorn, but for two things.
+
+    * It waits for open responses before it ends the lifespan, and event streams have no end: so they are ended first.
+    * After an orderly end it raises the signal that asked for it once more, and the process would die of it: so that is left out.
+    """
 
     platform: Platform | None = None
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.handle_exit, number, None)
+        yield
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         if self.platform is not None:
@@ -55,15 +69,14 @@ def make_server(settings: Settings) -> Server:
 def main() -> int:
     """Serve until told to stop; the exit code."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+    for name in ("alembic", "uvicorn.error"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     server = make_server(Settings())
     try:
         asyncio.run(server.serve())
     except CrewshipError as error:
         print(f"error: {error.detail}", file=sys.stderr)  # noqa: T201
         return error.exit_code
-    except KeyboardInterrupt:
-        return 0
     return 0 if server.started else 1
 
 

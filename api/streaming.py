@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import Depends, Header, Query, Request, Response
-from sse_starlette import EventSourceResponse, ServerSentEvent
+from sse_starlette import EventSourceResponse
 from sse_starlette.sse import SendTimeoutError
 from starlette.types import Receive, Scope, Send
 
@@ -20,8 +20,10 @@ from crewship.events import EVENT_TYPES
 
 log = logging.getLogger(__name__)
 
-_RETRY = b"retry: 1000\n\n"
-"""EventSource comes back after a second; the default differs by browser."""
+_RETRY = b"retry: 1000\n"
+"""EventSource comes back after a second; the default differs by browser. Part of the first frame: one of its own would be an
+event without data to some clients."""
+_PING = b": ping\n"
 _PING_SECONDS = 15
 _SEND_SECONDS = 60.0
 """A client that takes nothing for so long is cut off; it can resume."""
@@ -109,7 +111,7 @@ class _LogStream(EventSourceResponse):
             headers={"Cache-Control": "no-cache, no-transform", "X-Content-Type-Options": "nosniff"},
             media_type="text/event-stream" if sse else "application/x-ndjson",
             ping=_PING_SECONDS if sse else 0,  # NDJSON is the log's bytes and nothing else
-            ping_message_factory=lambda: ServerSentEvent(comment="ping", sep="\n"),
+            ping_message_factory=lambda: _PING,  # type: ignore[arg-type, return-value]  # bytes are passed through
             sep="\n",
             send_timeout=_SEND_SECONDS,
             # Streams end by themselves when the feeds do; this only keeps the library from cutting them off before.
