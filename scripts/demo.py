@@ -13,6 +13,7 @@ import itertools
 import json
 import os
 import queue
+import re
 import shlex
 import shutil
 import signal
@@ -275,12 +276,11 @@ class Show:
         command = f'curl -N {self.url}{path} -H "Authorization: Bearer $CREWSHIP_API_KEY"'
         say(f"{paint('$', '2')} {paint(command, '36')}")
         with self.http.stream("GET", path, headers={"Accept": "text/event-stream"}) as response:
-            frames = "".join(response.iter_text()).split("\n\n")
-        events = [frame for frame in frames if frame.startswith("id: ")]
-        dim([*"\n\n".join(events[:3]).splitlines(), "", f"… {len(events) - 4} more …", "", *events[-1].splitlines()])
-        ids = [int(frame.splitlines()[0].removeprefix("id: ")) for frame in events]
-        claim(ids == list(range(1, len(events) + 1)), f"{len(events)} events, none missing")
-        claim("\nevent: run.completed\n" in events[-1], "the last one is run.completed, and the stream has closed")
+            frames = "".join(response.iter_text()).strip().split("\n\n")
+        dim([*"\n\n".join(frames[:3]).splitlines(), "", f"… {len(frames) - 4} more …", "", *frames[-1].splitlines()])
+        ids = [int(number) for number in re.findall(r"^id: (\d+)$", "\n\n".join(frames), re.MULTILINE)]
+        claim(ids == list(range(1, len(ids) + 1)), f"{len(ids)} events, none missing")
+        claim("event: run.completed\n" in frames[-1], "the last one is run.completed, and the stream has closed")
 
 
 def real_input() -> dict[str, Any]:
