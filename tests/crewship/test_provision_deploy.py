@@ -1,5 +1,6 @@
 """What production's files repeat of the embedded platform is the same there."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -50,14 +51,17 @@ def test_the_image_has_every_package() -> None:
 @pytest.mark.skipif(shutil.which("docker-compose") is None, reason="docker-compose is not on this machine")
 def test_the_stack_is_valid_and_has_no_default_secret(tmp_path: Path) -> None:
     command = ["docker-compose", "--project-directory", str(ROOT), "-f", str(ROOT / "docker-compose.yml"), "--env-file"]
-    example = subprocess.run(
-        [*command, str(ROOT / ".env.example"), "config", "-q"], capture_output=True, text=True, cwd=tmp_path
-    )
+    env = {"PATH": os.environ["PATH"]}
+
+    def check(settings: Path) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run([*command, str(settings), "config", "-q"], capture_output=True, text=True, env=env)
+
+    example = check(ROOT / ".env.example")
     assert example.returncode == 0, example.stderr
     settings = (ROOT / ".env.example").read_text()
     for name in re.findall(r"^(\w+)=", settings, re.MULTILINE):
         partial = tmp_path / "partial.env"
         partial.write_text(re.sub(rf"^{name}=.*$", "", settings, flags=re.MULTILINE))
-        done = subprocess.run([*command, str(partial), "config", "-q"], capture_output=True, text=True, cwd=tmp_path)
+        done = check(partial)
         assert done.returncode != 0, f"{name} has a default"
         assert f"{name} is not set" in done.stderr
