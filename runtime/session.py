@@ -19,7 +19,7 @@ from .artifacts import ArtifactWatch
 from .lines import PIECE_BYTES, LogStream
 from .outbox import Outbox
 from .signals import SIG_IGN, SIGCHLD, SIGHUP, SIGINT, SIGIO, SIGKILL, SIGTERM, set_wakeup_fd, signal
-from .spawn import Child
+from .spawn import Child, prefer_as_victim
 from .version import RUNNER
 from .wire import Lines, dumps, loads
 
@@ -87,7 +87,7 @@ class Session:
         os.set_blocking(STDOUT, False)
         for fd in (child.stdout, child.stderr, child.channel, child.taken):
             os.set_blocking(fd, False)
-        _prefer_as_victim(child.pid)
+        prefer_as_victim(child.pid)
         self._notices += workspace.fill(self._source, self._app)
         self._artifacts = ArtifactWatch(os.path.join(self._app, workspace.ARTIFACTS))
         self._reap()
@@ -484,16 +484,7 @@ class Session:
         self._watch(self._artifacts.fd, 0)
         self._artifacts.close()
         if left:
-            self._notice("warning", _left_behind(left))
-
-
-def _left_behind(names: list[str]) -> str:
-    shown = ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
-    globs = ", ".join(f'"{name}"' for name in names[:3])
-    return (
-        f"Written outside /app/artifacts and not kept: {shown}. "
-        f"To collect such files, name them in crewship.toml: [run] artifacts = [{globs}]"
-    )
+            self._notice("warning", workspace.left_behind(left))
 
 
 def _folder(name: str, default: bytes) -> bytes:
@@ -502,17 +493,3 @@ def _folder(name: str, default: bytes) -> bytes:
 
 def _noted(_number: int, _frame: object) -> None:
     """The wake-up fd has told the loop."""
-
-
-def _prefer_as_victim(pid: int) -> None:
-    """Where memory runs out, the kernel ends the crew's process rather than the one that reports it."""
-    try:
-        fd = os.open(f"/proc/{pid}/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
-    except OSError:
-        return
-    try:
-        os.write(fd, b"500")
-    except OSError:
-        pass
-    finally:
-        os.close(fd)

@@ -73,3 +73,17 @@ def spawn_crew() -> Child:
     for fd in (crew_stdout, crew_stderr, crew_channel, crew_taken):
         posix.close(fd)
     return Child(pid, stdout, stderr, channel, taken, failure)
+
+
+def prefer_as_victim(pid: int) -> None:
+    """Where memory runs out, the kernel ends the crew's process rather than the one that reports it."""
+    try:
+        fd = posix.open(f"/proc/{pid}/oom_score_adj", posix.O_WRONLY | posix.O_CLOEXEC)
+    except OSError:
+        return
+    try:
+        posix.write(fd, b"500")
+    except OSError:
+        pass
+    finally:
+        posix.close(fd)

@@ -172,3 +172,13 @@ def _match(parts: list[str], pattern: list[str], folder: bool) -> bool:
 def printable(name: bytes) -> str:
     """A file's name as text; bytes that are not UTF-8 as backslash escapes."""
     return name.decode("utf-8", "backslashreplace")
+
+
+def left_behind(names: list[str]) -> str:
+    """What is told of files that nothing collects."""
+    shown = ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
+    globs = ", ".join(f'"{name}"' for name in names[:3])
+    return (
+        f"Written outside /app/artifacts and not kept: {shown}. "
+        f"To collect such files, name them in crewship.toml: [run] artifacts = [{globs}]"
+    )

@@ -19,6 +19,9 @@ RUNTIME = Path(__file__).resolve().parents[2] / "runtime"
 NONCE = "nonce-of-this-run"
 DEADLINE_SECONDS = 60.0
 
+PYTHON = os.environ.get("CREWSHIP_TEST_RUNTIME_PYTHON", sys.executable)
+"""The interpreter in the container, as both the base's and the venv's: the runtime has to run on 3.10 and later."""
+
 Frame = dict[str, Any]
 
 
@@ -36,8 +39,8 @@ class Run:
         self,
         folder: Path,
         files: Mapping[str, str | bytes],
-        python: str | Path = sys.executable,
-        command: Iterable[str] = (sys.executable, "-I", "-S"),
+        python: str | Path = PYTHON,
+        command: Iterable[str] = (PYTHON, "-I", "-S"),
         environment: Mapping[str, str] | None = None,
     ) -> None:
         self.source, self.app = folder / "source", folder / "app"
