@@ -62,7 +62,7 @@ class Client:
         """The server's clock at its last answer, rounded up to a second."""
         self._http = httpx.Client(
             base_url=f"{target.url}/v1",
-            headers={"Authorization": f"Bearer {target.key()}", "User-Agent": "crewship-cli"},
+            headers={"User-Agent": "crewship-cli"} | _authorization(target),
             timeout=httpx.Timeout(_READ_SECONDS, connect=_CONNECT_SECONDS),
         )
 
@@ -134,7 +134,7 @@ class Client:
     def download(self, path: str) -> Iterator[tuple[int | None, Iterator[bytes]]]:
         """``GET`` bytes: the size, when it is known, and the chunks."""
         with self._translated(), self._http.stream("GET", path) as response:
-            _raise_for(response)
+            self._check(response)
             length = response.headers.get("content-length")
             yield (int(length) if length else None), response.iter_bytes(1 << 20)
 
@@ -166,7 +166,7 @@ class Client:
                 ) as response:  # fmt: skip
                     if response.status_code == 204:
                         return
-                    _raise_for(response)
+                    self._check(response)
                     connected = True
                     for batch in _batches(response):
                         lines = [Line(next(parse(raw)), raw) for raw in batch]
@@ -193,8 +193,14 @@ class Client:
         with self._translated():
             response = self._http.request(method, path, **arguments)
         self.server_time = _date_of(response)
-        _raise_for(response)
+        self._check(response)
         return response
+
+    def _check(self, response: httpx.Response) -> None:
+        """Raise what the answer says; without a key of ours, where to get one."""
+        if response.status_code == 401:
+            self.target.key()
+        _raise_for(response)
 
     def _repeat(self, send: Callable[[], httpx.Response]) -> httpx.Response:
         for attempt in range(_TRIES - 1):
@@ -266,6 +272,11 @@ def _batches(response: httpx.Response) -> Iterator[list[bytes]]:
         lines = [line for line in whole if line]
         if lines:
             yield lines
+
+
+def _authorization(target: Target) -> dict[str, str]:
+    # Asked without a key too: that nobody listens there has to come out before that there is none.
+    return {"Authorization": f"Bearer {target.api_key}"} if target.api_key else {}
 
 
 def _date_of(response: httpx.Response) -> datetime | None:

@@ -1,6 +1,8 @@
 """Numbers as people read them: durations, sizes, ages."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
+from typing import Any
 
 
 def duration(milliseconds: float) -> str:
@@ -58,3 +60,10 @@ def age(rfc3339: str | None, now: datetime | None = None) -> str:
 def count(number: int, noun: str) -> str:
     """``1 file``, ``1,234 files``."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def waiting(waiting_for: Mapping[str, Any]) -> str:
+    """``Run.waiting_for`` in words."""
+    if waiting_for.get("reason") == "capacity":
+        return f"a free slot, number {waiting_for.get('position')} in the queue"
+    return str(waiting_for.get("reason") or "")

@@ -54,7 +54,7 @@ def list_runs(
         say("No runs; crewship invoke starts one" if not (chosen or deployment or status or labels) else "No such runs")
         return
     table(
-        ["run", "project", "status", "started", "took", "labels"],
+        ["run", "project", "status", "created", "took", "labels"],
         [
             [run["id"], run["project"], colored(run["status"]), age(run["created_at"]),
              "-" if run.get("duration_ms") is None else duration(run["duration_ms"]),
@@ -275,10 +275,10 @@ def print_run(run: dict[str, Any]) -> None:
     import json
 
     from cli.ansi import plain
-    from cli.human import age, duration, size
+    from cli.human import age, duration, size, waiting
     from cli.output import fields, status
 
-    error, usage, waiting = run.get("error") or {}, run.get("usage") or {}, run.get("waiting_for")
+    error, usage = run.get("error") or {}, run.get("usage") or {}
     cancel = run.get("cancel") or {}
     used = [
         f"{usage['cpu_seconds']:.2f} CPU-seconds" if usage.get("cpu_seconds") is not None else "",
@@ -295,7 +295,7 @@ def print_run(run: dict[str, Any]) -> None:
             ("project", run["project"]),
             ("deployment", run["deployment_id"]),
             ("status", status(run["status"])),
-            ("waits for", f"{waiting['reason']}, position {waiting.get('position')}" if waiting else ""),
+            ("waits for", waiting(run.get("waiting_for") or {})),
             ("created", f"{age(run['created_at'])}  {run['created_at']}"),
             ("took", duration(run["duration_ms"]) if run.get("duration_ms") is not None else ""),
             ("labels", " ".join(f"{key}={value}" for key, value in (run.get("labels") or {}).items())),

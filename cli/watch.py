@@ -14,6 +14,7 @@ from types import FrameType
 from typing import IO, Any, Self
 
 from cli.client import Client
+from cli.human import waiting as waiting_words
 from cli.output import can_ask, data, say
 from cli.screen import Screen
 from cli.timeline import Timeline
@@ -181,7 +182,7 @@ class Watch:
             return timeline.activity
         waiting = self._run.get("waiting_for") or {}
         if waiting.get("reason") == "capacity":
-            return f"{self._run_id}  waits for a free slot, number {waiting['position']} in the queue"
+            return f"{self._run_id}  waits for {waiting_words(waiting)}"
         if waiting and self._after == 0:
             return f"{self._run_id}  starting"
         return f"{self._run_id}  {self._run['status'] if self._after == 0 else 'running'}"

@@ -94,6 +94,14 @@ def test_a_wrong_key(crewship: Any, platform: Platform) -> None:
     assert "hint: crewship login" in result.stderr
 
 
+def test_no_key(crewship: Any, platform: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CREWSHIP_API_KEY")
+    result = crewship("runs", "list")
+    assert result.exit_code == 3
+    assert f"there is no API key for {platform.url}\nhint: crewship login --url {platform.url}" in result.stderr
+    assert crewship("runs", "list", "--url", "http://127.0.0.1:9").exit_code == 6
+
+
 def test_a_body_that_breaks_off(crewship: Any, platform: Platform) -> None:
     platform.fail_next.append(PlainTextResponse("not json"))
     result = crewship("--debug", "runs", "list")

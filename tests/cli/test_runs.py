@@ -19,7 +19,7 @@ def test_list(crewship: Any, platform: Platform, run: dict[str, Any]) -> None:
     platform.add_run("run_two", status="failed", duration_ms=None, labels={"team": "search", "env": "ci"})
     result = crewship("runs", "list")
     header, first, second = result.stdout.splitlines()
-    assert header.split() == ["RUN", "PROJECT", "STATUS", "STARTED", "TOOK", "LABELS"]
+    assert header.split() == ["RUN", "PROJECT", "STATUS", "CREATED", "TOOK", "LABELS"]
     assert first.split()[:3] == ["run_one", "research-crew", "succeeded"]
     assert second.endswith("team=search env=ci")
 
