@@ -1,0 +1,30 @@
+"""The calls that lean on the database most, once more on PostgreSQL."""
+
+import pytest
+
+from crewship.settings import Settings
+from tests.api.test_deployments import test_the_same_upload_twice_is_one_deployment  # noqa: F401
+from tests.api.test_projects import (  # noqa: F401
+    test_deletion_waits_for_runs_unless_forced,
+    test_each_change_is_a_version_and_old_ones_can_be_read,
+    test_env_changes_at_once_each_have_a_version,
+    test_projects_are_made_and_listed_by_name,
+)
+from tests.api.test_runs import (  # noqa: F401
+    test_a_key_is_free_again_after_a_day_and_is_the_callers_own,
+    test_a_run_is_recorded_then_started,
+    test_a_run_that_cannot_be_started_leaves_nothing,
+    test_filters,
+    test_many_calls_at_once_with_one_key_make_one_run,
+    test_pages_are_newest_first_without_gap_or_overlap,
+    test_pending_runs_say_what_they_wait_for,
+    test_the_first_key_is_stored_hashed,
+)
+from tests.fixtures.postgres import postgres_server, postgres_url  # noqa: F401
+
+
+@pytest.fixture
+def settings(settings: Settings, postgres_url: str) -> Settings:  # noqa: F811
+    on_postgres = settings.model_copy(update={"database_url": postgres_url})
+    assert on_postgres.database == postgres_url
+    return on_postgres
