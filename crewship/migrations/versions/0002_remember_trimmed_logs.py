@@ -11,6 +11,5 @@ def upgrade() -> None:
     op.add_column("run", sa.Column("log_trimmed", sa.Boolean(), nullable=False, server_default=sa.false()))
 
 
-
 def downgrade() -> None:
     op.drop_column("run", "log_trimmed")
