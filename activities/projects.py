@@ -5,6 +5,7 @@ from sqlmodel import col, delete, select
 from temporalio import activity
 
 from activities.bridge import TemporalBridge
+from activities.spares import Spares
 from crewship.contracts import CancelInput, ProjectRef, deploy_workflow_id, run_workflow_id
 from crewship.db import session as transaction
 from crewship.engine import Engine
@@ -17,8 +18,11 @@ from crewship.storage import ObjectStore
 class ProjectActivities:
     """Each may be repeated: what is gone already is skipped."""
 
-    def __init__(self, *, store: ObjectStore, database: Database, bridge: TemporalBridge, engine: Engine) -> None:
-        self._store, self._database, self._bridge, self._engine = store, database, bridge, engine
+    def __init__(
+        self, *, store: ObjectStore, database: Database, bridge: TemporalBridge, engine: Engine, spares: Spares
+    ) -> None:
+        self._store, self._database, self._bridge = store, database, bridge
+        self._engine, self._spares = engine, spares
 
     @activity.defn
     def stop_work(self, project: ProjectRef) -> int:
@@ -44,14 +48,15 @@ class ProjectActivities:
 
     @activity.defn
     def remove_images(self, project: ProjectRef) -> None:
-        """Remove the project's images on this host; idempotent."""
+        """Remove the project's images on this host, and the containers made ahead from them; idempotent."""
         with transaction(self._database) as session:
-            images = session.exec(
-                select(Deployment.image).where(
+            rows = session.exec(
+                select(Deployment.id, Deployment.image).where(
                     Deployment.project == project.project, col(Deployment.image).is_not(None)
                 )
             ).all()
-        for image in images:
+        for deployment_id, image in rows:
+            self._spares.discard(deployment_id)
             self._engine.remove_image(str(image))
 
     @activity.defn

@@ -70,6 +70,19 @@ class Spares:
         except Exception as error:
             logger.info("no spare for %s: %s", deployment_id, error)
 
+    def discard(self, deployment_id: str) -> None:
+        """Remove those of a deployment that goes away: its image could not be removed while there is one.
+
+        Raises:
+            Unavailable: the engine cannot be reached.
+        """
+        with self._lock:
+            left = list(self._spares.get(deployment_id, ()))
+        for spare in left:
+            self._engine.remove(spare[1])
+            with self._lock:
+                self._spares[deployment_id].remove(spare)
+
     def close(self) -> None:
         """Remove all that were not taken."""
         with self._lock:
