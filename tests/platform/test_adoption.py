@@ -1,0 +1,104 @@
+"""Processes of the platform are killed in the middle of runs: no line is lost or doubled, and no crew runs twice."""
+
+import threading
+from typing import Literal
+
+import httpx
+import pytest
+
+from crewship.events import verify
+from tests.fixtures.platform import CrewshipDev, until
+
+pytestmark = pytest.mark.platform
+
+TICKS = 100
+
+
+class ResumingReader:
+    """A client that reads one run to its end, from wherever its connection broke."""
+
+    def __init__(self, platform: CrewshipDev, run_id: str) -> None:
+        self.lines: list[bytes] = []
+        self.breaks = 0
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._read, args=(platform, f"{platform.url}/v1/runs/{run_id}/events"))
+        self._thread.start()
+
+    def _read(self, platform: CrewshipDev, url: str) -> None:
+        with httpx.Client(headers=platform.http.headers, timeout=30, trust_env=False) as client:
+            while not self._ended.wait(0.1):
+                headers = {"Accept": "application/x-ndjson", "Last-Event-ID": str(len(self.lines))}
+                try:
+                    with client.stream("GET", url, headers=headers) as answer:
+                        if answer.status_code == 204:
+                            return
+                        if answer.status_code == 200:
+                            self._take(answer)
+                except httpx.TransportError:
+                    pass
+                self.breaks += 1
+
+    def _take(self, answer: httpx.Response) -> None:
+        rest = b""
+        for chunk in answer.iter_raw():
+            *whole, rest = (rest + chunk).split(b"\n")
+            self.lines += whole
+
+    def result(self) -> bytes:
+        self._thread.join(90)
+        still = self._thread.is_alive()
+        self._ended.set()
+        assert not still, f"the reader has {len(self.lines)} lines"
+        return b"".join(line + b"\n" for line in self.lines)
+
+
+@pytest.mark.parametrize("part", ["worker", "api", "temporal"])
+def test_killed_in_the_middle(platform: CrewshipDev, probe: str, part: Literal["worker", "api", "temporal"]) -> None:
+    run_id = platform.start_run(probe, {"do": "tick", "count": TICKS, "seconds": 0.05})
+    reader = ResumingReader(platform, run_id)
+    try:
+        until(lambda: len(reader.lines) > 20)
+        platform.kill(part)
+        until(lambda: _is_ready(platform), 60)
+        run = platform.ended(run_id)
+    finally:
+        lines = reader.result()
+    assert (run["status"], run["output"]) == ("succeeded", TICKS), run
+    assert lines == platform.read(f"/runs/{run_id}/events")
+    assert verify(lines.splitlines())[0] == run["events"]["last_seq"]
+    messages = [event["data"]["message"] for event in platform.events(run_id, types="log")]
+    assert messages[0].startswith("begun in ")
+    assert messages[1:] == [f"tick {number}" for number in range(TICKS)]
+    types = [event["type"] for event in platform.events(run_id)]
+    assert types == ["run.started", *["log"] * (TICKS + 1), "run.completed"]
+    checked = platform.crewship("runs", "verify", run_id)
+    assert checked.returncode == 0, checked.stderr
+    assert platform.containers(run_id.replace("_", "-")) == []
+
+
+def test_a_run_that_ended_while_the_worker_was_away(platform: CrewshipDev, probe: str) -> None:
+    run_id = platform.start_run(probe, {"do": "tick", "count": 10, "seconds": 0.02})
+    platform.logged(run_id, "begun")
+    platform.kill("worker")
+    run = platform.ended(run_id)
+    assert (run["status"], run["output"]) == ("succeeded", 10)
+    messages = [event["data"]["message"] for event in platform.events(run_id, types="log")]
+    assert messages[1:] == [f"tick {number}" for number in range(10)]
+
+
+def test_a_cancel_while_the_worker_is_away(platform: CrewshipDev, probe: str) -> None:
+    run_id = platform.start_run(probe, {"do": "catch"})
+    platform.logged(run_id, "waiting")
+    platform.kill("worker")
+    assert platform.http.post(f"/runs/{run_id}/cancel").status_code == 202
+    run = platform.ended(run_id)
+    assert run["status"] == "canceled"
+    assert platform.http.get(f"/runs/{run_id}/artifacts/partial.md").text == "what there was"
+    assert platform.containers(run_id.replace("_", "-")) == []
+
+
+def _is_ready(platform: CrewshipDev) -> bool:
+    try:
+        return platform.http.get(f"{platform.url}/readyz").status_code == 200
+    except httpx.TransportError:
+        return False
