@@ -16,10 +16,11 @@ from sqlalchemy import Engine as Database
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
+from activities.attempts import Attempt, Attempts
 from activities.bridge import TemporalBridge
 from activities.collect import Announcer, collect_artifacts
 from activities.follow import Follower, LetGo
-from activities.log_writer import LogWriter, WorkflowGone
+from activities.log_writer import Abandoned, LogWriter, WorkflowGone
 from activities.pulse import Pulse
 from activities.run_records import RunRecords
 from activities.run_spec import RunSpec, load_run
@@ -86,6 +87,7 @@ class ContainerActivities:
         self._engine, self._store, self._database, self._tail = engine, store, database, tail
         self._bridge, self._sealer, self._spares, self._settings = bridge, sealer, spares, settings
         self._stops = Stops()
+        self._attempts = Attempts()
 
     @activity.defn(no_thread_cancel_exception=True)
     def run_container(self, run: RunContainerInput) -> ContainerFacts:
@@ -96,23 +98,19 @@ class ContainerActivities:
         that was launched and is gone is reported as gone, never made again.
         """
         stop = self._stops.watch(run.run_id)
-        followers: list[Follower] = []
-
-        def let_go() -> None:
-            for follower in followers:
-                follower.let_go()
-
+        attempt = self._attempts.begin(run.run_id)
         try:
-            with Pulse(on_worker_shutdown=let_go):
-                return self._run(run, stop, followers)
-        except LetGo:
-            raise ApplicationError("the worker stops; the container goes on", type="WorkerStopping") from None
+            with Pulse(let_go=attempt.let_go):
+                return self._run(run, stop, attempt)
+        except (LetGo, Abandoned):
+            raise ApplicationError("the container goes on without this attempt", type="LetGo") from None
         except Unavailable as error:
             raise ApplicationError(error.detail, type="Unavailable") from error
         except WorkflowGone:
             self._engine.remove(container_name(run.run_id, run.attempt))
             raise ApplicationError("the run's workflow has ended", type="WorkflowGone", non_retryable=True) from None
         finally:
+            self._attempts.end(run.run_id, attempt)
             self._stops.forget(run.run_id)
 
     @activity.defn
@@ -177,7 +175,7 @@ class ContainerActivities:
 
     # --- run_container's parts ----------------------------------------------------------------------------------------
 
-    def _run(self, run: RunContainerInput, stop: threading.Event, followers: list[Follower]) -> ContainerFacts:
+    def _run(self, run: RunContainerInput, stop: threading.Event, attempt: Attempt) -> ContainerFacts:
         workflow_id = run_workflow_id(run.run_id)
         epoch = activity.info().attempt
         try:
@@ -214,7 +212,7 @@ class ContainerActivities:
                     "engine_restarted": head.end is None and (engine_started_at or "") > state.started_at,
                 }
             )
-        return self._follow(run, spec, head, container, state, stop, epoch, followers)
+        return self._follow(run, spec, head, container, state, stop, epoch, attempt)
 
     def _find(self, name: str) -> ContainerState | None:
         try:
@@ -244,7 +242,7 @@ class ContainerActivities:
         state: ContainerState | None,
         stop: threading.Event,
         epoch: int,
-        followers: list[Follower],
+        attempt: Attempt,
     ) -> ContainerFacts:
         source = f"container/{run.attempt}"
         records = RunRecords(self._database, run.run_id)
@@ -258,6 +256,7 @@ class ContainerActivities:
             redactor=Redactor(spec.env),
             records=records,
             acknowledged=head.acknowledged.get(source, 0),
+            epoch=epoch,
             log_limit_bytes=self._settings.log_limit_bytes,
         )
         writer = LogWriter(
@@ -271,7 +270,7 @@ class ContainerActivities:
             on_durable=follower.acknowledge,
         )
         ending = _Ending()
-        followers.append(follower)
+        attempt.on_let_go(follower.let_go, writer.abandon)
         try:
             if adopted:
                 # The last worker may have died before, or while, it sent these; the supervisor takes them once.

@@ -247,7 +247,7 @@ class DeploymentActivities:
         log = BuildLog(writer, Redactor(env))
         error: RunError | None = None
         try:
-            with Pulse(on_worker_shutdown=stop.set):
+            with Pulse(let_go=stop.set):
                 if head.cancel_requested:
                     raise BuildFailed("canceled", "The build was canceled", None)
                 watch = threading.Thread(target=self._watch_cancel, args=(workflow_id, stop), daemon=True)

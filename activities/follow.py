@@ -44,12 +44,14 @@ class Follower:
         redactor: Redactor,
         records: RunRecords,
         acknowledged: int,
+        epoch: int,
         log_limit_bytes: int,
     ) -> None:
         self._engine, self._container = engine, container
         self._deployment_id, self._redactor, self._records = deployment_id, redactor, records
         self._reader = FrameReader(nonce, acknowledged)
         self._acknowledged = acknowledged
+        self._epoch = epoch
         self._attachment: Attachment | None = None
         self._log_limit_bytes, self._log_bytes = log_limit_bytes, 0
         self._result: dict[str, Any] | None = None
@@ -76,7 +78,10 @@ class Follower:
         """Everything up to ``n`` is durable. Called by the log writer's thread."""
         if n > self._acknowledged:
             self._acknowledged = n
-            self.send(_command("ack", n))
+            self.send(self._command("ack", n))
+
+    def _command(self, op: str, n: int) -> bytes:
+        return json.dumps({"op": op, "n": n, "epoch": self._epoch}).encode() + b"\n"
 
     def close(self) -> None:
         if self._attachment is not None:
@@ -84,7 +89,7 @@ class Follower:
 
     def resume(self) -> None:
         """After an attachment to a running container: say what is durable, and ask for what came after it."""
-        self.send(_command("ack", self._acknowledged) + _command("replay", self._reader.last))
+        self.send(self._command("ack", self._acknowledged) + self._command("replay", self._reader.last))
 
     def let_go(self) -> None:
         """Make ``follow`` raise ``LetGo``. Called by another thread."""
@@ -136,7 +141,7 @@ class Follower:
                 self._take(translate(raw, self._deployment_id, self._redactor), writer)
             if self._reader.replay_wanted:
                 self._reader.replay_wanted = False
-                self.send(_command("replay", self._reader.last))
+                self.send(self._command("replay", self._reader.last))
 
     def _take(self, frame: Frame, writer: LogWriter) -> None:
         end, before = None, None
@@ -156,10 +161,6 @@ class Follower:
                 self.ended_at_ms = frame.at_ms
                 end = self.end = end_facts(frame.body, self._result)
         writer.write(frame.drafts, frame.n, urgent=frame.urgent, end=end, before=before)
-
-
-def _command(op: str, n: int) -> bytes:
-    return json.dumps({"op": op, "n": n}).encode() + b"\n"
 
 
 def _result_of(future: "Future[None]") -> Callable[[], None]:

@@ -43,6 +43,10 @@ LINGER_SECONDS = ((400, 0.025), (800, 0.1), (1200, 0.5), (2000, 2.0), (8000, 10.
 """(signals used, seconds between two batches of log lines); beyond the last: 60 s, and urgent drafts wait as well."""
 
 
+class Abandoned(Exception):
+    """The writer was abandoned: another one goes on."""
+
+
 class WorkflowGone(Exception):
     """The workflow that owns the log has ended: there is nobody to write for."""
 
@@ -132,7 +136,7 @@ class LogWriter:
             for draft in drafts
         )
         with self._condition:
-            while self._pending.size_bytes > PENDING_BYTES and self._failure is None:
+            while self._pending.size_bytes > PENDING_BYTES and self._failure is None and not self._closing:
                 self._condition.wait()
             self._raise_failure()
             self._pending.items.append(_Item(n, drafts, size, end, before))
@@ -145,7 +149,7 @@ class LogWriter:
         with self._condition:
             self._pending.urgent = True
             self._condition.notify_all()
-            while (self._pending.items or self._sending) and self._failure is None:
+            while (self._pending.items or self._sending) and self._failure is None and not self._closing:
                 self._condition.wait()
             self._raise_failure()
 
@@ -157,15 +161,18 @@ class LogWriter:
             self.abandon()
 
     def abandon(self) -> None:
-        """End the sender's thread without waiting for what is pending."""
+        """End the sender's thread without waiting for what is pending; ``write`` and ``flush`` raise ``Abandoned``."""
         with self._condition:
             self._closing = True
             self._condition.notify_all()
-        self._thread.join()
+        if threading.current_thread() is not self._thread:
+            self._thread.join()
 
     def _raise_failure(self) -> None:
         if self._failure is not None:
             raise self._failure
+        if self._closing:
+            raise Abandoned
 
     def _send_all(self) -> None:
         try:

@@ -1,7 +1,7 @@
 """An activity's pulse: heartbeats from its first line to its last, from a thread of its own.
 
 Without heartbeats a cancel is never delivered and a dead worker is noticed only at the activity's time-out. The same thread
-sees that the worker is about to stop.
+sees that the worker is about to stop, and that the engine has given this attempt up and lets another do its work.
 """
 
 import contextvars
@@ -18,11 +18,12 @@ class Pulse:
     """Context manager around the whole of a blocking activity.
 
     Args:
-        on_worker_shutdown: Called once when the worker is told to stop: let go of what goes on without it.
+        let_go: Called once when the worker is told to stop, or the attempt is not wanted any more: what it holds goes on
+            without it.
     """
 
-    def __init__(self, on_worker_shutdown: Callable[[], None] | None = None) -> None:
-        self._on_shutdown = on_worker_shutdown
+    def __init__(self, let_go: Callable[[], None] | None = None) -> None:
+        self._let_go = let_go
         self._done = threading.Event()
         self._thread = threading.Thread(
             target=contextvars.copy_context().run, args=(self._beat,), name="pulse", daemon=True
@@ -41,8 +42,14 @@ class Pulse:
     def _beat(self) -> None:
         while True:
             activity.heartbeat()
-            if self._on_shutdown is not None and activity.is_worker_shutdown():
-                self._on_shutdown()
-                self._on_shutdown = None
-            if self._done.wait(HEARTBEAT_SECONDS if self._on_shutdown is None else 0.25):
+            if self._let_go is not None and (activity.is_worker_shutdown() or _given_up()):
+                self._let_go()
+                self._let_go = None
+            if self._done.wait(HEARTBEAT_SECONDS):
                 return
+
+
+def _given_up() -> bool:
+    """Whether the engine timed this attempt out; a cancel that was asked for is the workflow's to carry out."""
+    details = activity.cancellation_details()
+    return details is not None and (details.not_found or details.timed_out)

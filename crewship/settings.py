@@ -81,8 +81,8 @@ class Settings(BaseSettings):
     max_input_bytes: int = 1024 * 1024
     spare_containers: int = Field(default=1, ge=0)
     """Containers created ahead (not started) for each current deployment in use."""
-    network: str = "crewship0"
-    """Bridge that runs are attached to."""
+    network: str = Field(default="crewship0", max_length=15)
+    """Bridge that runs are attached to; the name of its interface too, so the kernel's limit holds."""
 
     @cached_property
     def database(self) -> str:

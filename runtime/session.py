@@ -55,6 +55,8 @@ class Session:
         self._claims = Lines(claims.LINE_LIMIT_BYTES)
         self._to_crew = b""
         self._outbox: Outbox | None = None
+        self._ran = False
+        self._epoch = 0  # of the reader that counts
         self._streams: dict[int, LogStream] = {}
         self._muted: dict[int, float] = {}  # stream → not to be read before
         self._read_at: dict[int, float] = {}
@@ -248,11 +250,20 @@ class Session:
         elif self._outbox is None:
             return
         elif op == "run":
-            self._send_to_crew({"op": "run", "run_id": command.get("run_id"), "input": command.get("input")})
-        elif op == "ack" and isinstance(n, int):
-            self._outbox.acknowledge(n)
-        elif op == "replay" and isinstance(n, int):
-            self._outbox.replay(n)
+            if not self._ran:
+                self._ran = True
+                self._send_to_crew({"op": "run", "run_id": command.get("run_id"), "input": command.get("input")})
+        elif op in ("ack", "replay") and isinstance(n, int):
+            # Of two readers the later one counts: what the earlier one takes for durable may have been refused.
+            epoch = command.get("epoch")
+            epoch = epoch if isinstance(epoch, int) else 0
+            if epoch < self._epoch:
+                return
+            self._epoch = epoch
+            if op == "ack":
+                self._outbox.acknowledge(n)
+            else:
+                self._outbox.replay(n)
 
     def _boot(self, command: "dict[str, object]") -> None:
         nonce = command.get("nonce")

@@ -112,6 +112,38 @@ def test_a_replay_repeats_the_same_bytes(tmp_path: Path) -> None:
         run.process.wait(30)
 
 
+def test_what_an_earlier_reader_takes_for_durable_does_not_count(tmp_path: Path) -> None:
+    with Run(tmp_path, FLOOD) as run:
+        run.acknowledge = False
+        run.boot()
+        run.run({"lines": 1_000})
+        end = run.until_type("end")
+        first = list(run.lines)
+        run.lines.clear()
+        run.send("replay", n=0, epoch=2)
+        while len(run.lines) < end["n"]:
+            run.read()
+        run.lines.clear()
+        run.send("ack", n=end["n"], epoch=1)
+        run.send("replay", n=0, epoch=2)
+        while len(run.lines) < end["n"]:
+            run.read()
+        assert run.lines == first
+        run.send("ack", n=end["n"], epoch=2)
+        run.process.wait(30)
+
+
+def test_run_and_boot_are_taken_once(tmp_path: Path) -> None:
+    with Run(tmp_path, {"main.py": "def kickoff(inputs):\n    return inputs\n"}) as run:
+        run.boot()
+        run.run({"topic": "ships"})
+        run.boot()
+        run.run({"topic": "planes"})
+        run.finish()
+    assert run.output == {"topic": "ships"}
+    assert sum(frame["t"] == "boot" for frame in run.frames) == 1
+
+
 def test_a_replay_in_the_middle_of_a_frame_loses_and_doubles_nothing(tmp_path: Path) -> None:
     with Run(tmp_path, FLOOD) as run:
         run.acknowledge = False

@@ -1,0 +1,64 @@
+"""Attempts of ``run_container`` that are at work in this worker, one a run.
+
+When Temporal was away for longer than the heartbeat's time-out it starts another attempt while the old one still follows the
+container. The log refuses what the old one writes (its fence), and this makes the old one let go before the new one begins.
+"""
+
+import threading
+from collections.abc import Callable
+
+_PATIENCE_SECONDS = 30.0
+
+
+class Attempt:
+    """One attempt, and how to make it let go."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._hooks: list[Callable[[], None]] = []
+        self._asked = False
+        self.ended = threading.Event()
+
+    def on_let_go(self, *hooks: Callable[[], None]) -> None:
+        """Call ``hooks`` when the attempt is to let go; at once when it was asked to already."""
+        with self._lock:
+            self._hooks += hooks
+            asked = self._asked
+        if asked:
+            self._call(hooks)
+
+    def let_go(self) -> None:
+        with self._lock:
+            self._asked = True
+            hooks = tuple(self._hooks)
+        self._call(hooks)
+
+    @staticmethod
+    def _call(hooks: tuple[Callable[[], None], ...]) -> None:
+        for hook in hooks:
+            hook()
+
+
+class Attempts:
+    """The attempts of this worker, by run."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._current: dict[str, Attempt] = {}
+
+    def begin(self, run_id: str) -> Attempt:
+        """Register a new attempt; returns once an earlier one has let go."""
+        attempt = Attempt()
+        with self._lock:
+            earlier = self._current.get(run_id)
+            self._current[run_id] = attempt
+        if earlier is not None:
+            earlier.let_go()
+            earlier.ended.wait(_PATIENCE_SECONDS)
+        return attempt
+
+    def end(self, run_id: str, attempt: Attempt) -> None:
+        attempt.ended.set()
+        with self._lock:
+            if self._current.get(run_id) is attempt:
+                del self._current[run_id]
