@@ -286,7 +286,7 @@ class ContainerActivities:
                 # Before the start: the supervisor finds it when it first looks.
                 follower.send(spec.boot(nonce, self._settings))
                 self._engine.start(container)
-                self._spares.replenish(spec.container(""))
+                self._spares.replenish(spec.container(""), spec.config.run.warm or 0)
             deadline = time.monotonic() + run.timeout_seconds - (records.running_seconds() if adopted else 0)
             watchdog = threading.Thread(
                 target=self._watch, args=(container, run, deadline, ending, follower), name="watchdog", daemon=True

@@ -317,5 +317,6 @@ class DeploymentActivities:
                 kind="run",
                 network=network_of(config, self._settings),
                 labels={LABEL_DEPLOYMENT: deployment.id},
-            )
+            ),
+            config.run.warm or 0,
         )
