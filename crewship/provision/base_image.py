@@ -120,8 +120,10 @@ def _finished(api: Any, slim: _Slim) -> BaseImage | None:
 
 def _find_slim(api: Any, python: str | None, configured: str) -> _Slim | None:
     """The image to build on, of those that are here."""
-    if configured and (found := _slim_of(api, configured)) and python in (None, found.python):
-        return found
+    if configured:
+        found = _slim_of(api, configured)
+        if found is None or python in (None, found.python):
+            return found
     if found := _slim_of(api, f"python:{python or DEFAULT_PYTHON}-slim"):
         return found
     suffix = f"-py{python}" if python else ""

@@ -34,6 +34,9 @@ _INSTALL_SECONDS = 900
 _PACKAGES = ("docker.io", "iproute2", "iptables")
 _DAEMON_CONFIG = Path("/etc/docker/daemon.json")
 _CGROUPS = Path("/sys/fs/cgroup")
+_PID_FILE = Path("/run/docker.pid")
+_started: "list[subprocess.Popen[bytes]]" = []
+"""Daemons that this process started. They outlive it; without a reference Python would complain that they do."""
 
 FOREIGN_ERRORS = (docker.errors.DockerException, requests.RequestException, OSError)
 """What a call of the SDK's client may raise."""
@@ -94,16 +97,36 @@ def ensure_engine(cache: Path, progress: Progress) -> Any:
         log = cache / "logs" / "engine-install.log"
         if shutil.which("dockerd") is None:
             with progress.step("Installing a container engine (docker.io)") as step:
+                if not _DAEMON_CONFIG.exists():
+                    _DAEMON_CONFIG.parent.mkdir(parents=True, exist_ok=True)
+                    _DAEMON_CONFIG.write_text('{"live-restore": true}\n')
                 install_packages(_PACKAGES, step, log=log)
-        with contextlib.suppress(ProvisionError):
-            return connect()  # where a service manager runs, the package has started it
         with progress.step("Starting the container engine") as step:
             if Path("/run/systemd/system").is_dir():
                 run(["systemctl", "start", "docker"], step, log=log, timeout_seconds=_START_SECONDS)
-            else:
+            elif not _starts_already():
                 _prepare_kernel(step, log)
                 start_daemon(cache / "engine", DaemonPaths())
         return connect()
+
+
+def _starts_already() -> bool:
+    """Whether a daemon of this machine (one that its package started) runs, and answers within its time."""
+    give_up = time.monotonic() + _START_SECONDS
+    while _is_alive(_PID_FILE) and time.monotonic() < give_up:
+        with contextlib.suppress(ProvisionError):
+            connect().close()
+            return True
+        time.sleep(0.2)
+    return False
+
+
+def _is_alive(pid_file: Path) -> bool:
+    try:
+        os.kill(int(pid_file.read_text()), 0)
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def is_ours_to_install() -> bool:
@@ -191,6 +214,7 @@ def _spawn(command: list[str], log: Path, pid_file: Path) -> "subprocess.Popen[b
             command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True, cwd="/"
         )
     pid_file.write_text(f"{process.pid}\n")
+    _started.append(process)
     return process
 
 
