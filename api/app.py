@@ -17,11 +17,11 @@ from starlette.middleware.cors import CORSMiddleware
 
 from api import problems
 from api.dispatch import Dispatch, TemporalDispatch
-from api.feed import Feeds
+from api.feed import Feeds, LogState
 from api.limits import BodyLimit
 from api.metrics import Metrics, RequestMetrics
 from api.routes import artifacts, deployments, env, events, health, projects, rollback, runs
-from api.state import Platform, State, read_last_seq
+from api.state import Platform, State, read_log_state
 from api.tokens import StreamTokens
 from crewship import db, temporal
 from crewship.keys import store_first_key
@@ -68,11 +68,11 @@ def create_app(
             calls = dispatch or TemporalDispatch(await temporal.connect(settings))
             secret = await run_sync(load_or_create_key, settings.secret_key_path)
 
-            async def last_seq(workflow_id: str) -> int | None:
-                return await platform.transact(lambda session: read_last_seq(session, workflow_id))
+            async def read_state(workflow_id: str) -> LogState:
+                return await platform.transact(lambda session: read_log_state(session, workflow_id))
 
             feeds = Feeds(
-                query=calls.query_events, last_seq=last_seq, store=objects, tail=tail or open_subscriber(settings.tail_url)
+                query=calls.query_events, read_state=read_state, store=objects, tail=tail or open_subscriber(settings.tail_url)
             )  # fmt: skip
             platform = Platform(
                 settings=settings, database=database, store=objects, dispatch=calls, feeds=feeds, sealer=Sealer(secret),

@@ -38,8 +38,20 @@ _SEGMENT_TRIES = 5
 
 Query = Callable[[str, EventsQuery], Awaitable[EventsPage]]
 """Asks a live log; raises ``Unavailable`` and ``NotFound``."""
-LastSeq = Callable[[str], Awaitable[int | None]]
-"""Seq of a log's terminal event, None while it is live; raises ``NotFound`` when there is no such run or deployment."""
+
+
+@dataclass(frozen=True, slots=True)
+class LogState:
+    """What a log's row tells."""
+
+    last_seq: int | None
+    """Of the terminal event; None while the log is live."""
+    begun: bool = True
+    """Whether there can be events: nothing is written before the row says so, so there is nothing to ask for."""
+
+
+ReadState = Callable[[str], Awaitable[LogState]]
+"""Raises ``NotFound`` when there is no such run or deployment."""
 
 
 @dataclass(slots=True)
@@ -69,13 +81,13 @@ class Feed:
         workflow_id: str,
         *,
         query: Query,
-        last_seq: LastSeq,
+        read_state: ReadState,
         store: ObjectStore,
         blocks: Blocks,
         poll_seconds: float,
     ) -> None:
         self.workflow_id = workflow_id
-        self._query, self._last_seq, self._store, self._blocks = query, last_seq, store, blocks
+        self._query, self._read_state, self._store, self._blocks = query, read_state, store, blocks
         self._poll_seconds = poll_seconds
         self._entries: list[_Live] = []
         self._last = 0
@@ -83,6 +95,7 @@ class Feed:
         self._answers = 0
         """How often a query told all there was."""
         self._closed_at: int | None = None
+        self._begun = True
         self._archive: Archive | None = None
         self._gone = False
         """Nothing more will come: the row is gone, its log is no longer kept, or this process stops."""
@@ -250,7 +263,8 @@ class Feed:
 
     async def _read_row(self) -> None:
         try:
-            self._closed_at = await self._last_seq(self.workflow_id)
+            state = await self._read_state(self.workflow_id)
+            self._closed_at, self._begun = state.last_seq, state.begun
         except NotFound:
             self.end()
         if self._closed_at is not None:
@@ -264,7 +278,7 @@ class Feed:
 
     async def _ask(self) -> None:
         """Query until there is nothing new. A workflow that is not there yet has an empty log."""
-        more = True
+        more = self._begun
         while more:
             try:
                 page = await self._query(self.workflow_id, EventsQuery(after=self._last))
@@ -360,13 +374,13 @@ class Feeds:
         self,
         *,
         query: Query,
-        last_seq: LastSeq,
+        read_state: ReadState,
         store: ObjectStore,
         tail: TailSubscriber,
         blocks: Blocks | None = None,
         poll_seconds: float = _POLL_SECONDS,
     ) -> None:
-        self._query, self._last_seq, self._store, self._tail = query, last_seq, store, tail
+        self._query, self._read_state, self._store, self._tail = query, read_state, store, tail
         self.blocks = blocks or Blocks()
         self._poll_seconds = poll_seconds
         self._open: dict[str, Feed] = {}
@@ -407,7 +421,7 @@ class Feeds:
             feed = self._open.get(workflow_id)
             if feed is None:
                 feed = self._open[workflow_id] = Feed(
-                    workflow_id, query=self._query, last_seq=self._last_seq, store=self._store, blocks=self.blocks,
+                    workflow_id, query=self._query, read_state=self._read_state, store=self._store, blocks=self.blocks,
                     poll_seconds=self._poll_seconds,
                 )  # fmt: skip
                 if self._stopping:

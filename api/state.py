@@ -8,10 +8,10 @@ import anyio
 from anyio.to_thread import run_sync
 from fastapi import Depends, Request
 from sqlalchemy.engine import Engine
-from sqlmodel import Session, select
+from sqlmodel import Session, col, select
 
 from api.dispatch import Dispatch
-from api.feed import Feeds
+from api.feed import Feeds, LogState
 from api.metrics import Metrics
 from api.tokens import StreamTokens
 from crewship import db
@@ -77,15 +77,20 @@ def platform_of(request: Request) -> Platform:
 PlatformDep = Annotated[Platform, Depends(platform_of)]
 
 
-def read_last_seq(session: Session, workflow_id: str) -> int | None:
-    """Seq of the terminal event of a run's or deployment's log, None while it is live.
+def read_log_state(session: Session, workflow_id: str) -> LogState:
+    """Whether a run's or deployment's log has begun, and where it ended.
 
     Raises:
         NotFound: there is no such run or deployment (any more).
     """
     kind, _, resource = workflow_id.partition("-")
-    table = Run if kind == "run" else Deployment
-    row = session.exec(select(table.id, table.last_seq).where(table.id == resource)).first()
+    # A run's row says "launched" before its container is started; a deployment's "building" before its log has a line.
+    rows = (
+        select(Run.last_seq, col(Run.launched_at).is_not(None)).where(Run.id == resource)
+        if kind == "run"
+        else select(Deployment.last_seq, col(Deployment.status) != "pending").where(Deployment.id == resource)
+    )
+    row = session.exec(rows).first()
     if row is None:
         raise NotFound("The log is gone")
-    return row[1]
+    return LogState(row[0], bool(row[1]))

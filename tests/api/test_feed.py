@@ -9,7 +9,7 @@ import orjson
 import pytest
 
 from api.blocks import Blocks, Form
-from api.feed import Feed, Feeds
+from api.feed import Feed, Feeds, LogState
 from crewship import events
 from crewship.contracts import Batch, EventsPage, EventsQuery
 from crewship.errors import InvalidCursor, NotFound, Unavailable
@@ -29,9 +29,10 @@ class World:
         self.down = False
         self.closed_at: int | None = None
         self.deleted = False
+        self.begun = True
         self.max_bytes = 1_000_000
         self.feeds = Feeds(
-            query=self.query, last_seq=self.last_seq, store=self.store, tail=self.tail, poll_seconds=poll_seconds
+            query=self.query, read_state=self.read_state, store=self.store, tail=self.tail, poll_seconds=poll_seconds
         )
 
     async def query(self, workflow_id: str, query: EventsQuery) -> EventsPage:
@@ -42,10 +43,10 @@ class World:
             raise Unavailable("no worker")
         return self.log.log.read(query.model_copy(update={"max_bytes": self.max_bytes}))
 
-    async def last_seq(self, workflow_id: str) -> int | None:
+    async def read_state(self, workflow_id: str) -> LogState:
         if self.deleted:
             raise NotFound("gone")
-        return self.closed_at
+        return LogState(self.closed_at, self.begun)
 
     def close(self, *, hint: bool = True) -> None:
         self.closed_at = self.log.archive()
@@ -422,3 +423,14 @@ async def test_a_store_that_is_down_is_said_before_a_closed_log_is_streamed(
     async with world.feeds.open(RUN) as feed:
         with pytest.raises(Unavailable):
             await feed.starts_after(0)
+
+
+async def test_a_log_that_has_not_begun_is_not_queried(world: World) -> None:
+    world.begun = False
+    reader = asyncio.create_task(world.read_all())
+    await until(lambda: RUN in world.tail.watched)
+    world.log.write("by the tail")
+    assert world.queries == []
+    world.begun = True
+    world.close()
+    assert await reader == world.log.bytes
