@@ -132,6 +132,8 @@ def read_pairs(pairs: list[str]) -> dict[str, str]:
             values[name] = str(answer)
         else:
             values[name] = sys.stdin.read().removesuffix("\n").removesuffix("\r")
+            if not values[name]:
+                raise Usage(f"{name} has no value, and stdin is empty", hint=f"crewship env set {name}=VALUE")
     return values
 
 

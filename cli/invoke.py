@@ -131,6 +131,7 @@ def read_input(argument: str) -> dict[str, Any]:
         text, where = argument, "--input"
     try:
         value = json.loads(text)
+        json.dumps(value, allow_nan=False)  # Python reads NaN and 1e999, which are no JSON
     except ValueError as error:
         hint = 'in a shell put it in single quotes: -i \'{"topic": "quantum computing"}\''
         if where == "--input" and Path(argument).is_file():

@@ -22,6 +22,10 @@ _POLL_SECONDS = 0.1  # how late a cancel or the end of the time is seen
 _TRACEBACK_LINES = 40
 _END_TIMEOUT_SECONDS = 5
 _LOG_LIMIT_BYTES = 8 << 20
+_IMPORT_HINT = (
+    "The traceback says where. A deployment's modules are imported once before it is ready, with the project's env vars and "
+    "without network; [build] smoke = false in crewship.toml leaves that out."
+)
 _CODES = frozenset({"import_error", "entrypoint_not_found", "entrypoint_not_callable"})
 
 
@@ -202,7 +206,7 @@ class _Boot:
         return BuildFailed(
             code if code in _CODES else "import_error",
             str(error.get("message") or "The entrypoint cannot be imported"),
-            hint=error.get("hint"),
+            hint=error.get("hint") or (_IMPORT_HINT if code == "import_error" else None),
             traceback=traceback,
         )
 

@@ -1,6 +1,7 @@
 """Runs: start, list, show, cancel."""
 
 import asyncio
+import json
 from typing import Annotated, Any
 
 import orjson
@@ -190,8 +191,9 @@ def _check_body(body: RunCreate, settings: Settings) -> None:
         )
     try:
         size = len(orjson.dumps(body.input))
-    except TypeError as error:  # half a surrogate pair, or an integer beyond 64 bits
-        detail = "must be JSON with whole Unicode characters and integers of at most 64 bits"
+        json.dumps(body.input, allow_nan=False)  # Python reads NaN and 1e999, which orjson would write as null
+    except (TypeError, ValueError) as error:  # half a surrogate pair, or an integer beyond 64 bits
+        detail = "must be JSON with whole Unicode characters, finite numbers and integers of at most 64 bits"
         raise Unprocessable(f"/input: {detail}", errors=[{"pointer": "/input", "detail": detail}]) from error
     if size > settings.max_input_bytes:
         raise TooLarge(

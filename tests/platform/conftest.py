@@ -1,6 +1,7 @@
 """One platform for all tests of this folder, and deployments that they share."""
 
 from collections.abc import Callable, Generator, Iterator
+
 import pytest
 
 from tests.fixtures.platform import CREWS, ROOT, CrewshipDev
