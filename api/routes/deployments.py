@@ -19,7 +19,7 @@ from crewship import source
 from crewship.config import load
 from crewship.contracts import DeployInput, DeploymentStatus
 from crewship.db import ensure_project
-from crewship.errors import Unavailable, Unprocessable
+from crewship.errors import InvalidConfig, Unavailable, Unprocessable
 from crewship.ids import new_id
 from crewship.models import Deployment, Project
 from crewship.objects import source_key
@@ -129,6 +129,12 @@ def _take(platform: Platform, file: BinaryIO, name: object) -> _Upload:
     file.seek(0)
     summary = source.check(file, source.Limits.of(platform.settings.max_source_bytes))
     config = load(summary.config, str(name) if name is not None else None)
+    if config.network.mode == "allow":
+        # A list that nothing enforces would be worse than none: whoever wrote it counts on it.
+        raise InvalidConfig(
+            "[network] allow: this platform cannot restrict a run to named hosts yet",
+            hint='leave it out (open), or set mode = "none" under [network] to close the network',
+        )
     file.seek(0)
     platform.store.put(source_key(summary.sha256), file)
     return _Upload(summary.sha256, config.model_dump(mode="json"), summary.warnings)
