@@ -466,6 +466,9 @@ class Session:
         self._close_channel()
         self._collect()
         code, number = self._exit or (None, None)
+        used = facts.cgroup()
+        if code == 0 and used["oom_kills"]:  # with another exit it is the run's error
+            self._notice("warning", "A child was killed at the run's limit of memory: [run] memory in crewship.toml.")
         self._end = outbox.add(
             "end",
             {
@@ -473,7 +476,7 @@ class Session:
                 "signal": number,
                 "result_at": self._result_at,
                 "sigterm_at": self._sigterm_at,
-                "cgroup": facts.cgroup(),
+                "cgroup": used,
             },
         )
         self._end_at = now

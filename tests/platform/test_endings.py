@@ -43,7 +43,6 @@ def ending(platform: CrewshipDev, run: dict[str, Any]) -> dict[str, Any]:
         ({"do": "die", "signal": 9}, "failed", "exit_nonzero"),
         ({"do": "crash"}, "failed", "user_error"),
         ({"do": "unspeakable"}, "failed", "invalid_output"),
-        ({"do": "not_finite"}, "failed", "invalid_output"),
     ],
     ids=str,
 )

@@ -142,10 +142,6 @@ def unspeakable(inputs: dict[str, Any]) -> object:
     return {"value": object()}
 
 
-def not_finite(inputs: dict[str, Any]) -> object:
-    return {"value": [float("nan")]}
-
-
 def swallow(inputs: dict[str, Any]) -> None:
     hoard = []
     while True:
