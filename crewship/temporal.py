@@ -10,7 +10,13 @@ from collections.abc import Awaitable
 from datetime import timedelta
 from typing import Any, TypeVar
 
-from temporalio.client import Client, WithStartWorkflowOperation, WorkflowUpdateFailedError, WorkflowUpdateStage
+from temporalio.client import (
+    Client,
+    WithStartWorkflowOperation,
+    WorkflowUpdateFailedError,
+    WorkflowUpdateRPCTimeoutOrCancelledError,
+    WorkflowUpdateStage,
+)
 from temporalio.common import (
     SearchAttributeKey,
     SearchAttributePair,
@@ -19,7 +25,7 @@ from temporalio.common import (
     WorkflowIDReusePolicy,
 )
 from temporalio.contrib.pydantic import pydantic_data_converter
-from temporalio.exceptions import WorkflowAlreadyStartedError
+from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
 from crewship import contracts
@@ -144,6 +150,9 @@ async def rollback(client: Client, rollback: RollbackInput, queue: str) -> Rollb
 
     Args:
         queue: Task queue of the host that has the target's image.
+
+    Raises:
+        Unavailable: the workflow engine does not answer, or what the host needs (its engine, the database) does not.
     """
     start = WithStartWorkflowOperation[Any, RollbackResult](
         "Rollback",
@@ -165,8 +174,12 @@ async def rollback(client: Client, rollback: RollbackInput, queue: str) -> Rollb
                 30,
             )
         )
+    except WorkflowUpdateRPCTimeoutOrCancelledError as error:  # how a wait that was cut off surfaces here
+        raise _unavailable() from error
     except WorkflowUpdateFailedError as error:
-        raise Unavailable("The rollback did not come through", hint="crewship doctor") from error
+        raise Unavailable(
+            _what_is_away(error) or "The rollback did not come through", hint="crewship doctor"
+        ) from error
 
 
 async def query_events(client: Client, workflow_id: str, query: EventsQuery) -> EventsPage:
@@ -248,6 +261,15 @@ async def _call(call: Awaitable[T]) -> T:
         raise
     except (RuntimeError, TimeoutError) as error:  # lazy connect: refused surfaces as RuntimeError
         raise _unavailable() from error
+
+
+def _what_is_away(error: BaseException | None) -> str | None:
+    """The sentence of the ``Unavailable`` that an activity failed with."""
+    while error is not None:
+        if isinstance(error, ApplicationError) and error.type == Unavailable.__name__:
+            return error.message
+        error = error.__cause__
+    return None
 
 
 def _unavailable() -> Unavailable:

@@ -44,8 +44,10 @@ async def roll_back(
         return rollback_target(session, project, wanted)
 
     deployment = await platform.transact(target)
+    await platform.dispatch.check()
+    # Always by id: "the previous one" would be another one when the switch is tried again.
     result = await platform.dispatch.rollback(
-        RollbackInput(project=project, deployment_id=wanted, actor=caller.key_id), host_queue(deployment.host)
+        RollbackInput(project=project, deployment_id=deployment.id, actor=caller.key_id), host_queue(deployment.host)
     )
     if result.error_code is not None:
         kind = _ERRORS.get(result.error_code, Conflict)

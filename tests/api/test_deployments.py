@@ -140,7 +140,7 @@ async def test_rollback_goes_to_the_host_that_has_the_image(ready: Api) -> None:
         "duration_ms": body["duration_ms"],
     })  # fmt: skip
     ((asked, queue),) = ready.dispatch.rollbacks
-    assert (asked.project, asked.deployment_id, queue) == ("crew", None, "crewship-host-here")
+    assert (asked.project, asked.deployment_id, queue) == ("crew", "dep_2", "crewship-host-here")
     await ready.http.post("/v1/projects/crew/rollback", json={"deployment_id": "dep_2"})
     assert ready.dispatch.rollbacks[1][0].deployment_id == "dep_2"
 

@@ -13,9 +13,10 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Show the platform's logs beside what failed."""
     report = yield
-    platform = getattr(item, "funcargs", {}).get("platform")
-    if report.failed and isinstance(platform, CrewshipDev):
-        report.sections.append(("platform", platform.last_words()))
+    if report.failed:
+        for name, value in getattr(item, "funcargs", {}).items():
+            if isinstance(value, CrewshipDev):
+                report.sections.append((name, value.last_words()))
     return report
 
 
