@@ -8,7 +8,7 @@ import anyio
 from anyio.to_thread import run_sync
 from fastapi import Depends, Request
 from sqlalchemy.engine import Engine
-from sqlmodel import Session, col, select
+from sqlmodel import Session, col, or_, select
 
 from api.dispatch import Dispatch
 from api.feed import Feeds, LogState
@@ -86,7 +86,9 @@ def read_log_state(session: Session, workflow_id: str) -> LogState:
     kind, _, resource = workflow_id.partition("-")
     # A run's row says "launched" before its container is started; a deployment's "building" before its log has a line.
     rows = (
-        select(Run.last_seq, col(Run.launched_at).is_not(None)).where(Run.id == resource)
+        select(Run.last_seq, or_(col(Run.launched_at).is_not(None), col(Run.status) != "pending")).where(
+            Run.id == resource
+        )
         if kind == "run"
         else select(Deployment.last_seq, col(Deployment.status) != "pending").where(Deployment.id == resource)
     )
