@@ -6,6 +6,7 @@ from temporalio import activity
 
 from activities.bridge import TemporalBridge
 from activities.spares import Spares
+from crewship.builds import cache_volume
 from crewship.contracts import CancelInput, ProjectRef, deploy_workflow_id, run_workflow_id
 from crewship.db import session as transaction
 from crewship.engine import Engine
@@ -19,10 +20,17 @@ class ProjectActivities:
     """Each may be repeated: what is gone already is skipped."""
 
     def __init__(
-        self, *, store: ObjectStore, database: Database, bridge: TemporalBridge, engine: Engine, spares: Spares
+        self,
+        *,
+        store: ObjectStore,
+        database: Database,
+        bridge: TemporalBridge,
+        engine: Engine,
+        spares: Spares,
+        instance: str,
     ) -> None:
         self._store, self._database, self._bridge = store, database, bridge
-        self._engine, self._spares = engine, spares
+        self._engine, self._spares, self._instance = engine, spares, instance
 
     @activity.defn
     def stop_work(self, project: ProjectRef) -> int:
@@ -48,16 +56,14 @@ class ProjectActivities:
 
     @activity.defn
     def remove_images(self, project: ProjectRef) -> None:
-        """Remove the project's images on this host, and the containers made ahead from them; idempotent."""
+        """Remove the project's spare containers, images and package cache on this host; idempotent."""
         with transaction(self._database) as session:
-            rows = session.exec(
-                select(Deployment.id, Deployment.image).where(
-                    Deployment.project == project.project, col(Deployment.image).is_not(None)
-                )
-            ).all()
-        for deployment_id, image in rows:
-            self._spares.discard(deployment_id)
-            self._engine.remove_image(str(image))
+            deployments = session.exec(select(Deployment).where(Deployment.project == project.project)).all()
+        for deployment in deployments:
+            self._spares.discard(deployment.id)
+            if deployment.image is not None:
+                self._engine.remove_image(deployment.image)
+        self._engine.remove_volume(cache_volume(self._instance, project.project))
 
     @activity.defn
     def remove_records(self, project: ProjectRef) -> None:

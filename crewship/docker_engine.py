@@ -292,6 +292,14 @@ class DockerEngine:
                     raise Conflict(f"Image {image} is in use") from error
                 raise
 
+    def remove_volume(self, volume: str) -> None:
+        with translated():
+            try:
+                self.connection.api.remove_volume(volume)
+            except docker.errors.APIError as error:
+                if not (has_status(error, HTTPStatus.NOT_FOUND) or has_status(error, HTTPStatus.CONFLICT)):
+                    raise
+
     def started_at(self) -> str:
         """When the daemon made its default bridge, which it does at each start that finds no running container.
 

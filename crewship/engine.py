@@ -121,6 +121,10 @@ class Engine(Protocol):
 
     def remove_image(self, image: str) -> None: ...
 
+    def remove_volume(self, volume: str) -> None:
+        """Remove a named volume; fine when it is not there, or when a container still uses it."""
+        ...
+
     def started_at(self) -> str:
         """When the engine's daemon started, as far as it tells; changes when it was restarted."""
         ...

@@ -98,7 +98,9 @@ async def workers(settings: Settings, client: Client) -> AsyncIterator[list[Work
         settings=settings,
     )
     maintenance = MaintenanceActivities(engine=engine, database=database)
-    projects = ProjectActivities(store=store, database=database, bridge=bridge, engine=engine, spares=spares)
+    projects = ProjectActivities(
+        store=store, database=database, bridge=bridge, engine=engine, spares=spares, instance=settings.instance
+    )
     with contextlib.suppress(CrewshipError):
         await asyncio.to_thread(maintenance.remove_spares)
     executors = [ThreadPoolExecutor(count) for count in (16, _CONTROL_SLOTS, settings.run_capacity)]
