@@ -164,7 +164,6 @@ def test_the_workflow_engine_is_away(fragile: CrewshipDev) -> None:
         began = time.monotonic()
         until(lambda: fragile.http.post("/runs", json={"project": PROJECT}).status_code == 503)
         refused(fragile.http.post("/runs", json={"project": PROJECT}), "Temporal")
-        refused(fragile.upload(PROJECT, pack(FILES)), "Temporal")
         refused(fragile.upload("new-project", pack(FILES)), "Temporal")
         refused(fragile.http.delete(f"/projects/{PROJECT}"), "Temporal")
         refused(
