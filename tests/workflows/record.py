@@ -1,0 +1,92 @@
+"""Records the histories that ``test_histories.py`` replays: ``python -m tests.workflows.record <temporal address>``.
+
+Record once, when a workflow gets a new shape, and commit the file beside the old ones: a change that cannot replay an old
+history would break the runs that are under way when it is deployed.
+"""
+
+import asyncio
+import contextlib
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from temporalio.client import Client
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.worker import Worker
+
+from crewship import temporal
+from crewship.contracts import Batch, CancelInput, DeployInput, RunInput
+from crewship.ids import new_id
+from tests.workflows.stubs import QUEUES, DeployStubs, RunStubs, facts
+from worker.sandbox import sandbox_runner
+from workflows.deploy import DeployWorkflow
+from workflows.run import RunWorkflow
+
+FOLDER = Path(__file__).parent / "histories"
+
+
+async def main(address: str) -> None:
+    client = await Client.connect(address, data_converter=pydantic_data_converter)
+
+    async def serve(name: str, stubs: Any, drive: Any) -> None:
+        async with contextlib.AsyncExitStack() as stack:
+            for queue in QUEUES:
+                workflows = [RunWorkflow, DeployWorkflow] if queue == QUEUES[0] else []
+                worker = Worker(
+                    client,
+                    task_queue=queue,
+                    workflows=workflows,
+                    activities=stubs.all(),
+                    workflow_runner=sandbox_runner(),
+                )
+                await stack.enter_async_context(worker)
+            workflow_id = await drive(stubs)
+            handle = client.get_workflow_handle(workflow_id)
+            await handle.result()
+            history = json.loads((await handle.fetch_history()).to_json())
+        _scrub(history)
+        FOLDER.mkdir(exist_ok=True)
+        (FOLDER / f"{name}.json").write_text(json.dumps({"workflow_id": workflow_id, "history": history}, indent=1))
+
+    async def run(stubs: RunStubs) -> str:
+        started = RunInput(
+            run_id=new_id("run"), project="p", deployment_id="dep_1", host="test", timeout_seconds=60, grace_seconds=1
+        )
+        await temporal.start_run(client, started)
+        workflow_id = f"run-{started.run_id}"
+        if not stubs.end.is_set():
+            handle = client.get_workflow_handle(workflow_id)
+            await stubs.began.wait()
+            await handle.signal(
+                "append",
+                Batch(source="container/1", epoch=1, n=1, first=1, last=1, hash="0" * 64, lines="{}\n"),
+            )
+            await handle.signal("cancel", CancelInput())
+        return workflow_id
+
+    async def deploy(stubs: DeployStubs) -> str:
+        started = DeployInput(deployment_id=new_id("dep"), project="p", host="test", activate=True, actor="key_1")
+        await temporal.start_deploy(client, started)
+        return f"deploy-{started.deployment_id}"
+
+    retried = RunStubs()
+    retried.failures = 1
+    await serve("run-succeeded-1", RunStubs(), run)
+    await serve("run-retried-1", retried, run)
+    await serve("run-canceled-1", RunStubs(facts(end=None, exit_code=143), waits=True), run)
+    await serve("deploy-ready-1", DeployStubs(), deploy)
+    await serve("deploy-failed-1", DeployStubs(failing="smoke_boot"), deploy)
+
+
+def _scrub(value: Any) -> None:
+    """Take out what tells of the machine and means nothing to a replay."""
+    if isinstance(value, dict):
+        for key in ("stackTrace", "identity"):
+            value.pop(key, None)
+    for inner in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        _scrub(inner)
+
+
+if __name__ == "__main__":
+    asyncio.run(main(sys.argv[1]))
