@@ -42,8 +42,8 @@ lint: venv ## Check format and lint
 types: venv ## Check the types (mypy, strict)
 	$(PYTHON) -m mypy
 
-bench: setup ## Measure what the design promises, against its baselines
-	$(PYTHON) -m benchmarks
+bench: setup ## Measure what the design promises, against its baselines; writes docs/benchmarks.md
+	$(PYTHON) -m benchmarks --write
 
 faults: setup ## Kill every process at bad moments and check each log
 	$(PYTHON) -m pytest tests/faults

@@ -111,13 +111,13 @@ def platform(settings: Mapping[str, str] | None = None) -> Iterator[Platform]:
             process.wait(60)
 
 
-def project(folder: Path, code: str) -> Path:
-    """A plain Python project whose only module is ``code``; its name is the folder's."""
+def project(folder: Path, code: str, more: str = "") -> Path:
+    """A plain Python project whose only module is ``code``; its name is the folder's. ``more`` goes into crewship.toml."""
     folder.mkdir()
     (folder / "main.py").write_text(code)
     (folder / "requirements.txt").write_text("")
     (folder / "crewship.toml").write_text(
-        f'[project]\nname = "{folder.name}"\n[deployment]\nframework = "python"\nentrypoint = "main:kickoff"\n'
+        f'[project]\nname = "{folder.name}"\n[deployment]\nframework = "python"\nentrypoint = "main:kickoff"\n{more}'
     )
     return folder
 
