@@ -49,14 +49,12 @@ class Reader:
     """A client that holds on to one run's log to its end, and resumes where its connection broke.
 
     Attributes:
-        body: The whole events it has, in the form it asked for.
         breaks: How often a connection was refused, broke, or ended early.
     """
 
     def __init__(self, platform: CrewshipDev, run_id: str, form: Form) -> None:
-        self.body = b""
         self.breaks = 0
-        self._seen = 0
+        self._events: list[bytes] = []
         self._form: Form = form
         self._refused: str | None = None
         self._ended = threading.Event()
@@ -69,14 +67,14 @@ class Reader:
         with httpx.Client(headers=headers, timeout=30, trust_env=False) as client:
             while not self._ended.is_set():
                 try:
-                    with client.stream("GET", self._url, headers={"Last-Event-ID": str(self._seen)}) as answer:
+                    with client.stream("GET", self._url, headers={"Last-Event-ID": str(len(self._events))}) as answer:
                         if answer.status_code == 204:
                             return
                         if answer.status_code == 200:
                             self._take(answer)
                         elif answer.status_code < 500:
                             answer.read()
-                            self._refused = f"{answer.status_code} after {self._seen}: {answer.text}"
+                            self._refused = f"{answer.status_code} after {len(self._events)}: {answer.text}"
                             return
                 except httpx.TransportError:
                     pass
@@ -89,8 +87,7 @@ class Reader:
             *whole, rest = (rest + chunk).split(delimiter)
             for piece in whole:
                 # Comments and ``retry`` are no events; they stand before the next one without a blank line.
-                self.body += _NO_EVENT.sub(b"", piece) + delimiter
-                self._seen += 1
+                self._events.append(_NO_EVENT.sub(b"", piece) + delimiter)
 
     def result(self, timeout_seconds: float = 30) -> bytes:
         """What it has when the log is at its end."""
@@ -98,8 +95,8 @@ class Reader:
         still = self._thread.is_alive()
         self._ended.set()
         assert self._refused is None, self._refused
-        assert not still, f"{self._form}: waits for more than {self._seen} events, after {self.breaks} breaks"
-        return self.body
+        assert not still, f"{self._form}: waits after {len(self._events)} events and {self.breaks} breaks"
+        return b"".join(self._events)
 
 
 class TickingRun:
