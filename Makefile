@@ -46,7 +46,7 @@ bench: setup ## Measure what the design promises, against its baselines; writes 
 	$(PYTHON) -m benchmarks --write
 
 faults: setup ## Kill every process at bad moments and check each log
-	$(PYTHON) -m pytest tests/faults
+	$(PYTHON) -m pytest tests/faults --trials $(or $(TRIALS),30)
 
 clean: ## Remove what the tools left in this folder; caches and data of the platform stay
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis dist

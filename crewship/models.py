@@ -151,3 +151,12 @@ class Idempotency(SQLModel, table=True):
     body_sha256: str
     resource_id: str
     created_at: datetime = Field(default_factory=now, index=True)
+
+
+class Host(SQLModel, table=True):
+    """A container host, as its worker last saw it."""
+
+    name: str = Field(primary_key=True)
+    engine_problem: str | None = None
+    """Why its container engine cannot be reached; None: it can."""
+    checked_at: datetime = Field(default_factory=now)

@@ -35,6 +35,7 @@ from crewship.sealing import Sealer, load_or_create_key
 from crewship.settings import Settings
 from crewship.stores import open_store
 from crewship.tails import open_publisher
+from worker.engine_watch import watch_engine
 from worker.sandbox import sandbox_runner
 from worker.schedule import ensure_maintenance
 from workflows.deploy import DeployWorkflow
@@ -103,6 +104,7 @@ async def workers(settings: Settings, client: Client) -> AsyncIterator[list[Work
     )
     with contextlib.suppress(CrewshipError):
         await asyncio.to_thread(maintenance.remove_spares)
+    watch = asyncio.create_task(watch_engine(engine, database, settings.host))
     executors = [ThreadPoolExecutor(count) for count in (16, _CONTROL_SLOTS, settings.run_capacity)]
     try:
         yield [
@@ -156,6 +158,7 @@ async def workers(settings: Settings, client: Client) -> AsyncIterator[list[Work
             ),
         ]
     finally:
+        watch.cancel()
         await asyncio.to_thread(spares.close)
         for executor in executors:
             executor.shutdown(wait=False, cancel_futures=True)

@@ -20,6 +20,7 @@ from crewship.config import load
 from crewship.contracts import DeployInput, DeploymentStatus
 from crewship.db import ensure_project
 from crewship.errors import InvalidConfig, Unavailable, Unprocessable
+from crewship.hosts import require_engine
 from crewship.ids import new_id
 from crewship.models import Deployment, Project
 from crewship.objects import source_key
@@ -157,6 +158,7 @@ async def _record(
         if (held := claim(session, scope, key, body, deployment_id)) != deployment_id:
             row = get_deployment(session, caller, held)
             return DeploymentRead.of(row, session.get_one(Project, row.project).current_deployment_id), None
+        require_engine(session, platform.settings.host)
         owner = require_live(ensure_project(session, project))
         row = Deployment(
             id=deployment_id,

@@ -14,6 +14,7 @@ from api.state import PlatformDep
 from api.wire import Read
 from crewship import db
 from crewship.errors import CrewshipError, Unavailable
+from crewship.hosts import require_any_engine
 from crewship.models import Run
 
 router = APIRouter(tags=["health"])
@@ -61,6 +62,7 @@ async def get_readiness(request: Request, platform: PlatformDep) -> Readiness | 
         _check("database", platform.transact(lambda session: db.check(platform.database))),
         _check("object_store", platform.with_store(lambda store: store.check())),
         _check("temporal", platform.dispatch.check()),
+        _check("container_engine", platform.transact(require_any_engine), required=False),
         _check("worker", check_worker(), required=False),
     )
     down = [row for row in rows if row.required and not row.ok]

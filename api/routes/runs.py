@@ -20,6 +20,7 @@ from crewship.clock import duration_ms, now, rfc3339
 from crewship.config import DeploymentConfig
 from crewship.contracts import RunInput, RunStatus, run_workflow_id
 from crewship.errors import Conflict, InvalidRequest, NotFound, TooLarge, Unavailable, Unprocessable
+from crewship.hosts import require_engine
 from crewship.ids import new_id
 from crewship.models import Deployment, Run, RunLabel
 from crewship.settings import Settings
@@ -138,6 +139,7 @@ async def create_run(
         if (held := claim(session, scope, key, digest(content), run_id)) != run_id:
             return read_run(session, get_run(session, caller, held), settings), None
         deployment = _deployment(session, caller, body)
+        require_engine(session, deployment.host)
         project = require_live(get_project(session, caller, deployment.project))
         row = Run(
             id=run_id,

@@ -12,7 +12,8 @@ async def test_alive_and_ready_without_a_key(api: Api) -> None:
     ready = (await api.http.get("/readyz", headers=nobody)).json()
     assert ready["ready"] is True
     assert [(row["name"], row["ok"], row["required"]) for row in ready["dependencies"]] == [
-        ("database", True, True), ("object_store", True, True), ("temporal", True, True), ("worker", True, False),
+        ("database", True, True), ("object_store", True, True), ("temporal", True, True),
+        ("container_engine", True, False), ("worker", True, False),
     ]  # fmt: skip
 
 
@@ -20,14 +21,14 @@ async def test_without_a_worker_the_api_is_ready_and_says_so(api: Api) -> None:
     api.dispatch.worker_count = 0
     ready = (await api.http.get("/readyz")).json()
     assert ready["ready"] is True
-    assert ready["dependencies"][3]["ok"] is False
-    assert ready["dependencies"][3]["hint"]
+    assert ready["dependencies"][4]["ok"] is False
+    assert ready["dependencies"][4]["hint"]
 
 
 async def test_a_dependency_that_is_down_is_named(api: Api) -> None:
     api.dispatch.down.add("all")
     problem = assert_problem(await api.http.get("/readyz"), 503, "unavailable")
-    assert [row["ok"] for row in problem["dependencies"]] == [True, True, False, False]
+    assert [row["ok"] for row in problem["dependencies"]] == [True, True, False, True, False]
     assert "temporal" in problem["detail"]
 
 

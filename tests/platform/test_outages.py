@@ -220,15 +220,19 @@ def test_the_container_engine_is_away(fragile: CrewshipDev, relay: Relay) -> Non
     try:
         refused(fragile.http.post(f"/projects/{PROJECT}/rollback"), "engine")
         assert fragile.get(f"/projects/{PROJECT}")["current_deployment_id"] == second
-        waiting = fragile.start_run(PROJECT, {"count": 1})  # accepted: it waits for the engine
-        until(lambda: fragile.get(f"/runs/{waiting}")["status"] == "pending")
+        until(lambda: row(fragile, "container_engine")["ok"] is False)
+        before = counts(fragile)
+        refused(fragile.http.post("/runs", json={"project": PROJECT, "input": {"count": 1}}), "engine")
+        refused(fragile.upload(PROJECT, pack(FILES)), "engine")
+        assert counts(fragile) == before
     finally:
         relay.start()
-    for run_id, count in ((ticking, 60), (waiting, 1)):
-        run = fragile.ended(run_id)
-        assert run["status"] == "succeeded", run
-        messages = [event["data"]["message"] for event in fragile.events(run_id, types="log")]
-        assert messages == [f"tick {number}" for number in range(count)]
+    run = fragile.ended(ticking)
+    assert run["status"] == "succeeded", run
+    messages = [event["data"]["message"] for event in fragile.events(ticking, types="log")]
+    assert messages == [f"tick {number}" for number in range(60)]
+    until(lambda: row(fragile, "container_engine")["ok"])
+    assert fragile.run(PROJECT, {"count": 1})["status"] == "succeeded"
     answer = fragile.http.post(f"/projects/{PROJECT}/rollback")
     assert (answer.status_code, answer.json()["deployment_id"]) == (200, first)
 
