@@ -18,7 +18,7 @@ from crewship import events
 
 Form = Literal["ndjson", "sse"]
 
-_PIECE_BYTES = 512 * 1024
+PIECE_BYTES = 512 * 1024
 """What a client is sent at a time. Each piece costs the event loop about 0.1 ms besides its bytes: with 128 KiB fifty readers
 of a million lines cost the process twice the CPU. Rendering as much takes the interpreter's lock about three milliseconds."""
 _CAPACITY_BYTES = 96 * 1024 * 1024
@@ -87,7 +87,7 @@ def render(lines: bytes, form: Form) -> bytes:
 
 def _cut(lines: bytes, form: Form) -> list[Piece]:
     starts = [0]
-    while (newline := lines.find(b"\n", starts[-1] + _PIECE_BYTES - 1)) != -1 and newline + 1 < len(lines):
+    while (newline := lines.find(b"\n", starts[-1] + PIECE_BYTES - 1)) != -1 and newline + 1 < len(lines):
         starts.append(newline + 1)
     parts = [lines[start:end] for start, end in zip(starts, [*starts[1:], len(lines)], strict=True)]
     firsts = [events.first_seq_of(part) for part in parts if part]

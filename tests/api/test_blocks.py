@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import pytest
 
-from api.blocks import Blocks
+from api.blocks import PIECE_BYTES, Blocks
 from crewship.events import GENESIS, Draft, render, sse
 
 
@@ -27,7 +27,7 @@ async def test_a_block_is_cut_at_lines_and_nothing_is_lost() -> None:
 
 
 async def test_a_line_longer_than_a_piece_stays_whole() -> None:
-    whole = lines(3, size=300_000)
+    whole = lines(3, size=PIECE_BYTES + 1)
     pieces = await Blocks().get("a", 1, "ndjson", lambda: whole)
     assert [(piece.first, piece.last) for piece in pieces] == [(1, 1), (2, 2), (3, 3)]
 

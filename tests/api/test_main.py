@@ -65,7 +65,7 @@ async def test_it_serves_without_temporal_and_says_what_is_missing(api_process: 
     async with httpx.AsyncClient(base_url=api_process.url) as http:
         response = await http.get("/readyz", timeout=20)
         rows = {row["name"]: row["ok"] for row in response.json()["dependencies"]}
-        assert rows == {"database": True, "object_store": True, "temporal": False, "worker": False}
+        assert [name for name, ok in rows.items() if not ok] == ["temporal", "worker"]
         headers = {"authorization": f"Bearer {ADMIN_KEY}"}
         assert (await http.get("/v1/runs", headers=headers)).json() == {"runs": [], "next_cursor": None}
     assert await api_process.stop() == 0

@@ -271,9 +271,11 @@ def test_stopping_it_while_it_starts_leaves_nothing(dev_without_temporal: Dev) -
     dev = dev_without_temporal
     dev.api = API_THAT_HANGS
     dev.data.mkdir()
-    os.mkfifo(dev.data / "api.json")  # reading it waits until the API is there
+    for name in ("worker", "api"):  # reading one waits until that child is there
+        os.mkfifo(dev.data / f"{name}.json")
     process = dev.start()
-    (dev.data / "api.json").read_text()
+    for name in ("worker", "api"):
+        (dev.data / f"{name}.json").read_text()
     assert dev.stop(process) == 0
     assert (dev.data / "order").read_text() == "worker starts\nworker stops\n"
 
