@@ -13,10 +13,11 @@ _PATIENCE_SECONDS = 30.0
 class Attempt:
     """One attempt, and how to make it let go."""
 
-    def __init__(self) -> None:
+    def __init__(self, earlier: "Attempt | None" = None) -> None:
         self._lock = threading.Lock()
         self._hooks: list[Callable[[], None]] = []
         self._asked = False
+        self._earlier = earlier
         self.ended = threading.Event()
 
     def on_let_go(self, *hooks: Callable[[], None]) -> None:
@@ -26,6 +27,13 @@ class Attempt:
             asked = self._asked
         if asked:
             self._call(hooks)
+
+    def succeed(self) -> None:
+        """Make the attempt before this one let go, and wait until it has."""
+        earlier, self._earlier = self._earlier, None
+        if earlier is not None:
+            earlier.let_go()
+            earlier.ended.wait(_PATIENCE_SECONDS)
 
     def let_go(self) -> None:
         with self._lock:
@@ -47,14 +55,9 @@ class Attempts:
         self._current: dict[str, Attempt] = {}
 
     def begin(self, run_id: str) -> Attempt:
-        """Register a new attempt; returns once an earlier one has let go."""
-        attempt = Attempt()
+        """Register a new attempt; it is to ``succeed`` the one before it before it touches anything."""
         with self._lock:
-            earlier = self._current.get(run_id)
-            self._current[run_id] = attempt
-        if earlier is not None:
-            earlier.let_go()
-            earlier.ended.wait(_PATIENCE_SECONDS)
+            attempt = self._current[run_id] = Attempt(self._current.get(run_id))
         return attempt
 
     def end(self, run_id: str, attempt: Attempt) -> None:

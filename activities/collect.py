@@ -1,7 +1,8 @@
 """Takes a run's files out of its container into the object store.
 
 Streamed, never whole in memory. A file is named by its path under ``/app/artifacts``; its object by a digest of that name, so a
-second collection writes the same objects and rows.
+second collection writes the same objects. The rows are written once, all together: of two collections at the same time the
+first to end counts, and the other one, which may have seen the container being removed, changes nothing.
 """
 
 import hashlib
@@ -10,7 +11,8 @@ import mimetypes
 from collections.abc import Callable, Iterator
 
 from sqlalchemy import Engine as Database
-from sqlmodel import delete, func, select
+from sqlalchemy import update
+from sqlmodel import col, select
 
 from activities.bridge import TemporalBridge
 from activities.log_writer import LogWriter
@@ -55,23 +57,35 @@ def collect_artifacts(
     database: Database,
     limit_bytes: int,
     announce: Callable[[list[Artifact]], None],
-) -> bool:
-    """Store every file under ``/app/artifacts`` and record it; whether there was more than a run may leave.
+) -> None:
+    """Store every file under ``/app/artifacts`` and record it, unless that was done before.
 
     Args:
         announce: Told all that were collected; writes the events that the supervisor could not write.
     """
-    collected: list[Artifact] = []
-    total, exceeded = 0, False
+    with transaction(database) as session:
+        done = session.exec(select(Run.collected).where(Run.id == run_id)).first()
+    if done is None:
+        _collect(run_id, container, engine=engine, store=store, database=database, limit_bytes=limit_bytes)
+    with transaction(database) as session:
+        collected = session.exec(select(Artifact).where(Artifact.run_id == run_id).order_by(Artifact.name)).all()
+    announce(list(collected))
+
+
+def _collect(
+    run_id: str, container: str, *, engine: Engine, store: ObjectStore, database: Database, limit_bytes: int
+) -> None:
+    artifacts: list[Artifact] = []
+    total, found = 0, "all"
     for file in engine.archive(container, ARTIFACTS_DIR):
         total += file.size_bytes
-        if total > limit_bytes or len(collected) >= _MAX_FILES:
-            exceeded = True
+        if total > limit_bytes or len(artifacts) >= _MAX_FILES:
+            found = "some"
             break
         digest = hashlib.sha256()
         key = artifact_key(run_id, file.name)
         size = store.put(key, as_file(_digested(file.chunks, digest.update)))
-        collected.append(
+        artifacts.append(
             Artifact(
                 run_id=run_id,
                 name=file.name,
@@ -82,17 +96,13 @@ def collect_artifacts(
             )
         )
     with transaction(database) as session:
-        session.exec(delete(Artifact).where(Artifact.run_id == run_id))  # type: ignore[arg-type]
-        session.add_all(collected)
-        session.flush()
-        run = session.get(Run, run_id)
-        if run is not None:
-            run.artifact_count = session.exec(
-                select(func.count()).select_from(Artifact).where(Artifact.run_id == run_id)
-            ).one()
-            session.add(run)
-    announce(collected)
-    return exceeded
+        first = session.exec(
+            update(Run)
+            .where(col(Run.id) == run_id, col(Run.collected).is_(None))
+            .values(collected=found, artifact_count=len(artifacts))
+        )
+        if first.rowcount:
+            session.add_all(artifacts)
 
 
 def _digested(chunks: Iterator[bytes], update: Callable[[bytes], None]) -> Iterator[bytes]:

@@ -5,6 +5,7 @@ retry (the worker died, or was replaced) adopts the container by its name: it at
 durable yet, and goes on. The crew's code is started once: ``launched_at`` is written before the container is.
 """
 
+import contextlib
 import logging
 import secrets
 import threading
@@ -101,6 +102,7 @@ class ContainerActivities:
         attempt = self._attempts.begin(run.run_id)
         try:
             with Pulse(let_go=attempt.let_go):
+                attempt.succeed()
                 return self._run(run, stop, attempt)
         except (LetGo, Abandoned):
             raise ApplicationError("the container goes on without this attempt", type="LetGo") from None
@@ -142,8 +144,8 @@ class ContainerActivities:
     def finish_container(self, finish: FinishInput) -> FinishResult:
         """Collect the artifacts, then remove the container and its volume.
 
-        Correctness: idempotent; objects and rows are written by name, the container is removed last, and when it is gone
-        already the rows tell what was collected.
+        Correctness: idempotent, and two at the same time do no harm; objects are written by name, the rows once, the
+        container is removed last, and when it is gone already the rows tell what was collected.
         """
         name = container_name(finish.run_id, finish.attempt)
         try:
@@ -153,10 +155,9 @@ class ContainerActivities:
             raise ApplicationError(error.detail, type="Unavailable") from error
 
     def _finish(self, run_id: str, name: str) -> FinishResult:
-        exceeded = False
-        try:
+        with contextlib.suppress(ContainerMissing):
             self._engine.inspect(name)
-            exceeded = collect_artifacts(
+            collect_artifacts(
                 run_id,
                 name,
                 engine=self._engine,
@@ -165,13 +166,15 @@ class ContainerActivities:
                 limit_bytes=self._settings.artifacts_limit_bytes,
                 announce=Announcer(self._bridge, self._store, self._tail, run_id, epoch=1000 + activity.info().attempt),
             )
-        except ContainerMissing:
-            pass
         self._engine.remove(name)
+        gone_at_ms = now_ms()
         with transaction(self._database) as session:
             row = session.get(Run, run_id)
-            count = row.artifact_count if row is not None else 0
-        return FinishResult(artifact_count=count, gone_at_ms=now_ms(), limit_exceeded=exceeded)
+        return FinishResult(
+            artifact_count=row.artifact_count if row is not None else 0,
+            gone_at_ms=gone_at_ms,
+            limit_exceeded=row is not None and row.collected == "some",
+        )
 
     # --- run_container's parts ----------------------------------------------------------------------------------------
 

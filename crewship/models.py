@@ -86,6 +86,9 @@ class Run(SQLModel, table=True):
     usage: dict[str, Any] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))
     isolation: dict[str, Any] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))
     artifact_count: int = 0
+    collected: str | None = None
+    """``all`` of its artifacts, or ``some`` when there were more than a run may leave; set together with their rows, and
+    nothing is collected any more from then on."""
     last_seq: int | None = None
     """Seq of the terminal event; set when the log is archived, and only then is the log closed."""
     log_trimmed: bool = False
