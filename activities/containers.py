@@ -25,7 +25,7 @@ from activities.log_writer import Abandoned, LogWriter, WorkflowGone
 from activities.pulse import Pulse
 from activities.run_records import RunRecords
 from activities.run_spec import RunSpec, load_run
-from activities.spares import Spares
+from activities.spares import Spare, Spares
 from activities.stops import Stops
 from crewship.contracts import (
     ContainerFacts,
@@ -54,6 +54,8 @@ logger = logging.getLogger(__name__)
 
 KILL_SECONDS = 10.0
 """How long the engine may take to end a killed container; 0.1 s is usual."""
+_SETTLE_SECONDS = 0.5
+"""In which a container's interpreters have come up."""
 
 
 def now_ms() -> int:
@@ -198,12 +200,13 @@ class ContainerActivities:
                 return self._gone(run, head, limits)
             if stop.is_set() or head.cancel_requested:
                 return ContainerFacts(started=False, end=None, canceled_before_start=True, **limits)
+            spare = self._spares.take(spec.container(name), spec.env_version)
             try:
-                container = self._spares.take(spec.container(name)) or self._engine.create(spec.container(name))
+                container = spare.container if spare is not None else self._engine.create(spec.container(name))
             except ImageMissing:
                 return ContainerFacts(started=False, end=None, image_missing=True, **limits)
         else:
-            container = state.id
+            container, spare = state.id, None
         engine_started_at = self._engine.started_at() if state is not None and state.status == "exited" else None
         if state is not None and state.status == "exited":
             logger.warning("%s: found ended, with %s", name, "its end" if head.end else "no end frame")
@@ -215,7 +218,7 @@ class ContainerActivities:
                     "engine_restarted": head.end is None and (engine_started_at or "") > state.started_at,
                 }
             )
-        return self._follow(run, spec, head, container, state, stop, epoch, attempt)
+        return self._follow(run, spec, head, container, spare, state, stop, epoch, attempt)
 
     def _find(self, name: str) -> ContainerState | None:
         try:
@@ -242,6 +245,7 @@ class ContainerActivities:
         spec: RunSpec,
         head: Head,
         container: str,
+        spare: Spare | None,
         state: ContainerState | None,
         stop: threading.Event,
         epoch: int,
@@ -250,7 +254,8 @@ class ContainerActivities:
         source = f"container/{run.attempt}"
         records = RunRecords(self._database, run.run_id)
         adopted = state is not None and state.status == "running"
-        nonce = records.nonce() if adopted else secrets.token_hex(16)
+        made_ahead = spare.nonce if spare is not None else None
+        nonce = records.nonce() if adopted else made_ahead or secrets.token_hex(16)
         follower = Follower(
             engine=self._engine,
             container=container,
@@ -286,10 +291,12 @@ class ContainerActivities:
                 launch.result()  # durable before the crew's code can run
                 if stop.is_set() or head.cancel_requested:
                     return ContainerFacts(started=False, end=None, canceled_before_start=True)
-                # Before the start: the supervisor finds it when it first looks.
+                # Before the start: the supervisor finds it when it first looks. One that is through phase 1 told of it already.
                 follower.send(spec.boot(nonce, self._settings))
+                if made_ahead:
+                    follower.resume()
                 self._engine.start(container)
-                self._spares.replenish(spec.container(""), spec.config.run.warm or 0)
+                self._replenish(spec, after_seconds=0 if spare is not None else _SETTLE_SECONDS)
             deadline = time.monotonic() + run.timeout_seconds - (records.running_seconds() if adopted else 0)
             watchdog = threading.Thread(
                 target=self._watch, args=(container, run, deadline, ending, follower), name="watchdog", daemon=True
@@ -321,6 +328,13 @@ class ContainerActivities:
             memory=spec.memory,
             pids=spec.limits.pids,
         )
+
+    def _replenish(self, spec: RunSpec, after_seconds: float) -> None:
+        """Have a spare made; not while the run that had none comes up, which it would slow down."""
+        arguments = (spec.container(""), spec.warmth(self._settings))
+        timer = threading.Timer(after_seconds, self._spares.replenish, arguments)
+        timer.daemon = True
+        timer.start()
 
     def _watch(
         self, container: str, run: RunContainerInput, deadline: float, ending: _Ending, follower: Follower

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Engine as Database
+from sqlmodel import col, select
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
@@ -20,7 +21,7 @@ from activities.archiving import archive_log
 from activities.bridge import TemporalBridge
 from activities.log_writer import LogLines, LogWriter
 from activities.pulse import Pulse
-from activities.run_spec import limits_of, network_of, open_env
+from activities.run_spec import limits_of, network_of, open_env, warmth_of
 from activities.spares import Spares
 from crewship.clock import now, rfc3339
 from crewship.config import DeploymentConfig
@@ -157,6 +158,7 @@ class DeploymentActivities:
 
         Correctness: idempotent; a second time finds it ready and current.
         """
+        previous = None
         with transaction(self._database) as session:
             row = session.get(Deployment, activate.deployment_id)
             if row is None:
@@ -166,8 +168,9 @@ class DeploymentActivities:
                 session.add(row)
                 session.flush()
                 if row.activate:
-                    switch(session, row.project, row.id, activate.actor)
-        self._replenish(row)
+                    previous = switch(session, row.project, row.id, activate.actor).previous
+        if row.activate:
+            self._spares.later(self._in_use, row, previous)
 
     @activity.defn
     def close_deployment(self, close: CloseDeploymentInput) -> None:
@@ -211,7 +214,7 @@ class DeploymentActivities:
             raise ApplicationError(error.detail, type="Unavailable") from error
         except CrewshipError as error:
             return RollbackResult(error_code=error.code, error_detail=error.detail, error_hint=error.hint)
-        self._replenish(target)
+        self._spares.later(self._in_use, target, done.previous)
         return RollbackResult(
             deployment_id=done.deployment_id, previous_deployment_id=done.previous, changed=done.changed
         )
@@ -306,9 +309,18 @@ class DeploymentActivities:
                 "infrastructure", "The stored source is not what was uploaded", "deploy again: crewship deploy"
             )
 
+    def _in_use(self, deployment: Deployment, instead_of: str | None) -> None:
+        """Have spares for the deployment that is current now; the one before it needs none."""
+        if instead_of is not None and instead_of != deployment.id:
+            self._spares.discard(instead_of)
+        self._replenish(deployment)
+
     def _replenish(self, deployment: Deployment) -> None:
         config = DeploymentConfig.model_validate(deployment.config)
         limits, _ = limits_of(config, self._settings)
+        with transaction(self._database) as session:
+            project = session.get_one(Project, deployment.project)
+            env = open_env(session, project.name, project.env_version, self._sealer)
         self._spares.replenish(
             ContainerSpec(
                 name="",
@@ -318,5 +330,17 @@ class DeploymentActivities:
                 network=network_of(config, self._settings),
                 labels={LABEL_DEPLOYMENT: deployment.id},
             ),
-            config.run.warm or 0,
+            warmth_of(config, env, project.env_version, self._settings),
         )
+
+    def warm_up(self) -> None:
+        """Spares for the current deployments of this host that ask for warm ones; called when a worker begins."""
+        with transaction(self._database) as session:
+            current = session.exec(
+                select(Deployment)
+                .join(Project, col(Project.current_deployment_id) == col(Deployment.id))
+                .where(Deployment.host == self._settings.host)
+            ).all()
+        for deployment in current:
+            if DeploymentConfig.model_validate(deployment.config).run.warm:
+                self._replenish(deployment)

@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import Engine as Database
 from sqlmodel import Session
 
+from activities.spares import Warmth
 from crewship.config import DeploymentConfig, memory_bytes
 from crewship.db import env_values
 from crewship.db import session as transaction
@@ -32,6 +33,7 @@ class RunSpec:
     input: dict[str, Any] = field(repr=False)
     launched: bool
     """Whether a container of this run was started before."""
+    env_version: int
 
     def container(self, name: str) -> ContainerSpec:
         return ContainerSpec(
@@ -45,19 +47,37 @@ class RunSpec:
 
     def boot(self, nonce: str, settings: Settings) -> bytes:
         """The two commands of ``docs/reference/frames.md`` that start phase 1 and phase 2."""
-        boot = {
-            "op": "boot",
-            "nonce": nonce,
-            "env": self.env,
-            "entrypoint": self.config.entrypoint,
-            "framework": self.config.framework,
-            "artifacts": list(self.config.run.artifacts),
-            "check": False,
-            "log_limit_bytes": settings.log_limit_bytes,
-            "end_timeout_seconds": 600,
-        }
         run = {"op": "run", "run_id": self.run_id, "input": self.input}
-        return b"".join(json.dumps(command).encode() + b"\n" for command in (boot, run))
+        return boot_command(self.config, self.env, nonce, settings) + json.dumps(run).encode() + b"\n"
+
+    def warmth(self, settings: Settings) -> Warmth:
+        return warmth_of(self.config, self.env, self.env_version, settings)
+
+
+def boot_command(config: DeploymentConfig, env: dict[str, str], nonce: str, settings: Settings) -> bytes:
+    """The command that starts phase 1: the same for every run of a deployment at one version of the env vars."""
+    boot = {
+        "op": "boot",
+        "nonce": nonce,
+        "env": env,
+        "entrypoint": config.entrypoint,
+        "framework": config.framework,
+        "artifacts": list(config.run.artifacts),
+        "check": False,
+        "log_limit_bytes": settings.log_limit_bytes,
+        "end_timeout_seconds": 600,
+    }
+    return json.dumps(boot).encode() + b"\n"
+
+
+def warmth_of(config: DeploymentConfig, env: dict[str, str], env_version: int, settings: Settings) -> Warmth:
+    """What a deployment's spare containers have in them."""
+    return Warmth(
+        count=config.run.warm or 0,
+        env_version=env_version,
+        boot=lambda nonce: boot_command(config, env, nonce, settings),
+        timeout_seconds=settings.import_timeout_seconds,
+    )
 
 
 def limits_of(config: DeploymentConfig, settings: Settings) -> tuple[Limits, str]:
@@ -102,4 +122,5 @@ def load_run(database: Database, run_id: str, sealer: Sealer, settings: Settings
             env=open_env(session, run.project, run.env_version, sealer),
             input=run.input,
             launched=run.launched_at is not None,
+            env_version=run.env_version,
         )

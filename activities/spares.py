@@ -1,19 +1,24 @@
 """Containers made ahead. Single use: a run that takes one renames it to its own container. Losing one costs nothing.
 
-Usually a spare is created and not started: it holds no process and no memory, and takes ``create`` out of a run's start. With
-``[run] warm = N`` a deployment has N that are started as well: the supervisor is up and waits for a run's first command, with
-its network in place, which takes nearly all of a start away for about 15 MB each. Nothing of a run or of the project's secrets
-is in one, and no code of the project was run.
+A deployment in use has a spare that is started and waits for a run's first command: the engine's part of a start, which is
+nearly all of it, is over. It holds about 15 MB, nothing of a run and no secret, no code of the project was run in it, and it goes
+when the deployment was not used for a while. With ``[run] warm = N`` a deployment has N for as long as it is current, and in
+each the crew is imported already (phase 1 of ``docs/reference/frames.md``), with the project's env vars: of one version, so that
+a run whose version is another one does not get it. What the imports print is held by the supervisor and told in the run's log.
 """
 
+import contextlib
+import json
 import logging
 import secrets
 import threading
+import time
 from collections import OrderedDict
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
-from crewship.engine import LABEL_DEPLOYMENT, ContainerSpec, Engine
+from crewship.engine import LABEL_DEPLOYMENT, Attachment, ContainerSpec, Engine
 
 logger = logging.getLogger(__name__)
 
@@ -21,92 +26,194 @@ SPARE_PREFIX = "crewship-spare-"
 _MAX_DEPLOYMENTS = 16
 
 
+@dataclass(frozen=True, slots=True)
+class Warmth:
+    """How many spares are to have the crew imported, and how.
+
+    Attributes:
+        count: ``[run] warm``; 0: the installation's number, nothing imported.
+        env_version: Of the project, at which ``boot`` was made.
+        boot: The command of phase 1, given the nonce of the container's frames.
+        timeout_seconds: For the imports.
+    """
+
+    count: int
+    env_version: int
+    boot: Callable[[str], bytes]
+    timeout_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Spare:
+    """One spare container. ``nonce`` and ``env_version`` are None while nothing of the project is in it."""
+
+    spec: ContainerSpec
+    container: str
+    nonce: str | None = None
+    env_version: int | None = None
+
+
 class Spares:
-    """Spare containers of one host, by deployment; the least recently used deployment's are given up first."""
+    """Spare containers of one host, by deployment; the least recently used deployment's are given up first.
 
-    def __init__(self, engine: Engine, per_deployment: int) -> None:
-        self._engine, self._per_deployment = engine, per_deployment
+    Args:
+        engine: The host's.
+        per_deployment: How many a deployment in use has that asks for none; 0: none.
+        keep_seconds: How long those stay after the deployment's last use.
+    """
+
+    def __init__(self, engine: Engine, per_deployment: int, keep_seconds: float) -> None:
+        self._engine, self._per_deployment, self._keep_seconds = engine, per_deployment, keep_seconds
         self._lock = threading.Lock()
-        self._spares: OrderedDict[str, list[tuple[ContainerSpec, str]]] = OrderedDict()
+        self._spares: OrderedDict[str, list[Spare]] = OrderedDict()
+        self._used_at: dict[str, float] = {}
         self._makers = ThreadPoolExecutor(1, thread_name_prefix="spares")
-        self._closed = False
+        self._closed = threading.Event()
+        threading.Thread(target=self._expire, name="spares expire", daemon=True).start()
 
-    def take(self, spec: ContainerSpec) -> str | None:
+    def take(self, spec: ContainerSpec, env_version: int) -> Spare | None:
         """A spare made for exactly what ``spec`` asks for, now under its name; or None."""
         deployment_id = spec.labels[LABEL_DEPLOYMENT]
         with self._lock:
             spares = self._spares.get(deployment_id, [])
-            match = next((s for s in spares if replace(s[0], name="", kind="run") == replace(spec, name="")), None)
-            if match is None:
-                return None
-            spares.remove(match)
+            alike = [spare for spare in spares if replace(spare.spec, name="", kind="run") == replace(spec, name="")]
+            match = next((spare for spare in alike if spare.env_version in (None, env_version)), None)
+            stale = [spare for spare in spares if spare.env_version not in (None, env_version)]
+            for spare in [*stale, *([match] if match else [])]:
+                spares.remove(spare)
+        for spare in stale:
+            self.later(self._remove, spare)
+        if match is None:
+            return None
         try:
-            if self._engine.inspect(match[1]).status not in ("created", "running"):
-                self._engine.remove(match[1])
+            if self._engine.inspect(match.container).status != "running":
+                self._engine.remove(match.container)
                 return None
-            self._engine.rename(match[1], spec.name)
+            self._engine.rename(match.container, spec.name)
         except Exception as error:  # gone, or the name is taken: the run creates its own
             logger.info("spare of %s could not be taken: %s", deployment_id, error)
             return None
-        return match[1]
+        return match
 
-    def replenish(self, spec: ContainerSpec, warm: int = 0) -> None:
-        """Make up for what was taken, in the background.
+    def replenish(self, spec: ContainerSpec, warmth: Warmth) -> None:
+        """Make up for what was taken, in the background."""
+        with self._lock:
+            self._used_at[spec.labels[LABEL_DEPLOYMENT]] = time.monotonic()
+        for _ in range(warmth.count or self._per_deployment):
+            self.later(self._make, spec, warmth)
 
-        Args:
-            warm: How many are to be there and started; 0: the installation's number, not started.
-        """
-        for _ in range(max(warm, 1)):
-            if (warm or self._per_deployment) > 0 and not self._closed:
-                self._makers.submit(self._make, spec, warm)
+    def later(self, call: Callable[..., None], *arguments: object) -> None:
+        """Call in the background, after what is under way; what it raises costs nothing but speed."""
 
-    def _make(self, spec: ContainerSpec, warm: int) -> None:
-        deployment_id = spec.labels[LABEL_DEPLOYMENT]
-        try:
-            with self._lock:
-                if self._closed or len(self._spares.get(deployment_id, [])) >= (warm or self._per_deployment):
-                    return
-            name = f"{SPARE_PREFIX}{deployment_id.replace('_', '-')}-{secrets.token_hex(4)}"
-            spare = replace(spec, name=name, kind="spare")
-            container = self._engine.create(spare)
-            if warm:
-                self._engine.start(container)
-            surplus: list[str] = []
-            with self._lock:
-                if self._closed:
-                    surplus.append(container)
-                else:
-                    self._spares.setdefault(deployment_id, []).append((spare, container))
-                    self._spares.move_to_end(deployment_id)
-                    while len(self._spares) > _MAX_DEPLOYMENTS:
-                        surplus += [s[1] for s in self._spares.popitem(last=False)[1]]
-            for old in surplus:
-                self._engine.remove(old)
-        except Exception as error:
-            logger.info("no spare for %s: %s", deployment_id, error)
+        def guarded() -> None:
+            try:
+                call(*arguments)
+            except Exception as error:
+                logger.info("spares: %s", error)
+
+        with contextlib.suppress(RuntimeError):  # closed
+            self._makers.submit(guarded)
 
     def discard(self, deployment_id: str) -> None:
-        """Remove those of a deployment that goes away: its image could not be removed while there is one.
+        """Remove those of a deployment: its image could not be removed while there is one.
 
         Raises:
             Unavailable: the engine cannot be reached.
         """
         with self._lock:
             left = list(self._spares.get(deployment_id, ()))
+            self._used_at.pop(deployment_id, None)
         for spare in left:
-            self._engine.remove(spare[1])
+            self._engine.remove(spare.container)
             with self._lock:
                 self._spares[deployment_id].remove(spare)
 
     def close(self) -> None:
         """Remove all that were not taken."""
+        self._closed.set()
         with self._lock:
-            self._closed = True
-            left = [container for spares in self._spares.values() for _, container in spares]
+            left = [spare for spares in self._spares.values() for spare in spares]
             self._spares.clear()
         self._makers.shutdown(wait=True)
-        for container in left:
-            try:
-                self._engine.remove(container)
-            except Exception as error:
-                logger.info("spare %s stays until the next sweep: %s", container, error)
+        for spare in left:
+            self._remove(spare)
+
+    # --- in the background ------------------------------------------------------------------------------------------------
+
+    def _make(self, spec: ContainerSpec, warmth: Warmth) -> None:
+        deployment_id = spec.labels[LABEL_DEPLOYMENT]
+        with self._lock:
+            enough = len(self._spares.get(deployment_id, [])) >= (warmth.count or self._per_deployment)
+            if enough or deployment_id not in self._used_at or self._closed.is_set():
+                return
+        container = f"{SPARE_PREFIX}{deployment_id.replace('_', '-')}-{secrets.token_hex(4)}"
+        try:
+            spare = self._started(replace(spec, name=container, kind="spare"), warmth)
+        except Exception as error:
+            logger.info("no spare for %s: %s", deployment_id, error)
+            self._remove(Spare(spec, container))
+            return
+        surplus: list[Spare] = []
+        with self._lock:
+            if self._closed.is_set() or deployment_id not in self._used_at:
+                surplus.append(spare)
+            else:
+                self._spares.setdefault(deployment_id, []).append(spare)
+                self._spares.move_to_end(deployment_id)
+                while len(self._spares) > _MAX_DEPLOYMENTS:
+                    surplus += self._spares.popitem(last=False)[1]
+        for old in surplus:
+            self._remove(old)
+
+    def _started(self, spec: ContainerSpec, warmth: Warmth) -> Spare:
+        container = self._engine.create(spec)
+        if not warmth.count:
+            self._engine.start(container)
+            return Spare(spec, container)
+        nonce = secrets.token_hex(16)
+        attachment = self._engine.attach(container)
+        late = threading.Timer(warmth.timeout_seconds, attachment.close)
+        late.start()
+        try:
+            attachment.write(warmth.boot(nonce))
+            self._engine.start(container)
+            if not _imported(attachment, nonce):
+                raise RuntimeError("the crew could not be imported")
+        finally:
+            late.cancel()
+            attachment.close()
+        return Spare(spec, container, nonce, warmth.env_version)
+
+    def _expire(self) -> None:
+        """Give up what was not used for a while; a deployment that asked for warm ones keeps them."""
+        while not self._closed.wait(min(10.0, self._keep_seconds / 4)):
+            with self._lock:
+                before = time.monotonic() - self._keep_seconds
+                unused = [deployment for deployment, at in self._used_at.items() if at < before]
+                old = [spare for d in unused for spare in self._spares.get(d, []) if spare.env_version is None]
+                for spare in old:
+                    self._spares[spare.spec.labels[LABEL_DEPLOYMENT]].remove(spare)
+                for deployment in [deployment for deployment in unused if not self._spares.get(deployment)]:
+                    self._spares.pop(deployment, None)
+                    del self._used_at[deployment]
+            for spare in old:
+                self._remove(spare)
+
+    def _remove(self, spare: Spare) -> None:
+        try:
+            self._engine.remove(spare.container)
+        except Exception as error:
+            logger.info("spare %s stays until the next sweep: %s", spare.container, error)
+
+
+def _imported(attachment: Attachment, nonce: str) -> bool:
+    """Whether phase 1 went well; its frames stay with the supervisor, unacknowledged, for the run."""
+    rest = b""
+    while (piece := attachment.read()) is not None:
+        if piece[0] == "stdout":
+            *lines, rest = (rest + piece[1]).split(b"\n")
+            for line in lines:
+                frame = json.loads(line)
+                if frame.get("k") == nonce and frame["t"] in ("loaded", "result", "end"):
+                    return bool(frame["t"] == "loaded")
+    return False

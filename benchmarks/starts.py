@@ -12,14 +12,13 @@ CODE = "def kickoff(inputs):\n    print('line')\n    return None\n"
 
 
 def measure(folder: Path) -> list[Row]:
-    with platform({"CREWSHIP_SPARE_CONTAINERS": "0"}) as without, platform({"CREWSHIP_SPARE_CONTAINERS": "1"}) as ahead:
-        platforms = {"cold": without, "ahead": ahead, "warm": ahead}
+    with platform({"CREWSHIP_SPARE_CONTAINERS": "0"}) as without, platform() as ahead:
+        platforms = {"cold": without, "ahead": ahead}
         for name, where in platforms.items():
-            more = "[run]\nwarm = 1\n" if name == "warm" else ""
-            image = where.deploy(project(folder / name, CODE, more))["image"]
+            image = where.deploy(project(folder / name, CODE))["image"]
             _crewship(where, name)
         _docker(image)
-        samples: dict[str, list[float]] = {"cold": [], "ahead": [], "warm": [], "docker": []}
+        samples: dict[str, list[float]] = {"cold": [], "ahead": [], "docker": []}
         for _ in range(SAMPLES):
             for name, where in platforms.items():
                 samples[name].append(_crewship(where, name))
@@ -33,11 +32,7 @@ def measure(folder: Path) -> list[Row]:
             limit,
             f"p50 {ms(samples[key]):.0f}, p90 {ms(samples[key], 0.9):.0f} ms against {ms(docker):.0f}, {ms(docker, 0.9):.0f}",
         )
-        for name, key, limit in (
-            ("cold", "cold", 1.15),
-            ("container created ahead, not started", "ahead", 0.9),
-            ("container created ahead and started (`[run] warm = 1`)", "warm", 0.9),
-        )
+        for name, key, limit in (("cold", "cold", 1.15), ("container created ahead", "ahead", 0.9))
     ]
 
 

@@ -75,7 +75,7 @@ async def workers(settings: Settings, client: Client) -> AsyncIterator[list[Work
     bridge = TemporalBridge(client, asyncio.get_running_loop())
     builder = ImageBuilder(engine, settings)
     sealer = Sealer(load_or_create_key(settings.secret_key_path))
-    spares = Spares(engine, settings.spare_containers)
+    spares = Spares(engine, settings.spare_containers, settings.spare_seconds)
     containers = ContainerActivities(
         engine=engine,
         store=store,
@@ -104,6 +104,7 @@ async def workers(settings: Settings, client: Client) -> AsyncIterator[list[Work
     )
     with contextlib.suppress(CrewshipError):
         await asyncio.to_thread(maintenance.remove_spares)
+        await asyncio.to_thread(deployments.warm_up)
     watch = asyncio.create_task(watch_engine(engine, database, settings.host))
     executors = [ThreadPoolExecutor(count) for count in (16, _CONTROL_SLOTS, settings.run_capacity)]
     try:
