@@ -41,6 +41,9 @@ BATCH_BYTES = 2 * 1024 * 1024
 
 LINGER_SECONDS = ((400, 0.025), (800, 0.1), (1200, 0.5), (2000, 2.0), (8000, 10.0))
 """(signals used, seconds between two batches of log lines); beyond the last: 60 s, and urgent drafts wait as well."""
+BULK_LINGER_SECONDS = 0.1
+"""At least so long after a batch over ``INLINE_BYTES``: who prints that much is not read line by line, and each signal costs the
+workflow engine 5 ms of CPU."""
 
 
 class Abandoned(Exception):
@@ -109,6 +112,7 @@ class LogWriter:
         self._failure: BaseException | None = None
         self.signals = 0
         self._inline_bytes = 0
+        self._bulk = False
         self._last_sent = 0.0
         self._sending = False
         self._thread = threading.Thread(target=self._send_all, name=f"log-{workflow_id}", daemon=True)
@@ -187,7 +191,8 @@ class LogWriter:
                 self._condition.notify_all()
 
     def _linger_seconds(self) -> float:
-        return next((seconds for used, seconds in LINGER_SECONDS if self.signals < used), 60.0)
+        linger = next((seconds for used, seconds in LINGER_SECONDS if self.signals < used), 60.0)
+        return max(linger, BULK_LINGER_SECONDS) if self._bulk else linger
 
     def _next_items(self) -> list[_Item] | None:
         with self._condition:
@@ -226,6 +231,7 @@ class LogWriter:
                 else:
                     renderer.event(draft)
         lines = renderer.take()
+        self._bulk = len(lines) > INLINE_BYTES
         segment = None
         if len(lines) > INLINE_BYTES or self._inline_bytes + len(lines) > INLINE_BUDGET_BYTES:
             segment = self._store_segment(first, lines)
