@@ -46,11 +46,9 @@ def measure(folder: Path) -> list[Row]:
 def _latency(where: Platform) -> list[Row]:
     from benchmarks.streams import latencies
 
-    address = json.loads((where.data / "dev.json").read_text())
-    temporal = f"127.0.0.1:{address['temporal_port']}"
     ours = _emit(where)
-    default = latencies(temporal, EVENTS, INTERVAL_SECONDS, cooldown_seconds=0.1)
-    eager = latencies(temporal, EVENTS, INTERVAL_SECONDS, cooldown_seconds=0)
+    default = latencies(where.temporal, EVENTS, INTERVAL_SECONDS, cooldown_seconds=0.1)
+    eager = latencies(where.temporal, EVENTS, INTERVAL_SECONDS, cooldown_seconds=0)
 
     def detail(theirs: list[float], q: float) -> str:
         return f"{ms(ours, q):.1f} ms against {ms(theirs, q):.1f} ms"
@@ -82,6 +80,8 @@ def _emit(where: Platform) -> list[float]:
 
 
 def _million(where: Platform, image: str) -> list[Row]:
+    from benchmarks.streams import cost
+
     docker = _docker_lines(image)
     alone = _flood(where, 0)
     docker_again = _docker_lines(image)
@@ -89,6 +89,7 @@ def _million(where: Platform, image: str) -> list[Row]:
     baseline = (docker + docker_again) / 2
     run_id = where.run("flood", lines=LINES)
     run = where.wait(run_id)
+    signals, history_bytes = cost(where.temporal, f"run-{run_id}")
     began = time.perf_counter()
     size = 0
     with where.events(run_id, accept="application/x-ndjson") as stream:
@@ -114,6 +115,9 @@ def _million(where: Platform, image: str) -> list[Row]:
             alone / baseline, "×", 4, f"{alone:.1f} s against {baseline:.1f} s",
         ),
         Row(f"the same with {READERS} clients reading", crowd / baseline, "×", 7, f"{crowd:.1f} s"),
+        Row("signals of such a run", signals, "", 2000, f"{history_bytes / 1e6:.2f} MB of history"),
+        Row("its history", history_bytes / 1e6, "MB", 4, ""),
+        Row("the worker's memory at its highest, after three such runs", where.peak_memory_mb("worker"), "MB", 300, "VmHWM"),
         Row("reading a finished log, one client, SSE", events / sse, "events/s", 100_000, f"{sse:.1f} s", at_least=True),
         Row(
             "reading a finished log, one client, NDJSON",

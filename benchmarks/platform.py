@@ -71,6 +71,16 @@ class Platform:
         )
 
     @property
+    def temporal(self) -> str:
+        """Address of the workflow engine."""
+        return f"127.0.0.1:{json.loads((self.data / 'dev.json').read_text())['temporal_port']}"
+
+    def peak_memory_mb(self, child: str) -> float:
+        """The most memory that a process had, in MB."""
+        status = Path(f"/proc/{self.children[child]}/status").read_text()
+        return int(status.partition("VmHWM:")[2].split()[0]) * 1024 / 1e6
+
+    @property
     def children(self) -> dict[str, int]:
         """Process ids of worker, api and temporal."""
         pids = {}

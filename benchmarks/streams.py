@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from temporalio import activity, workflow
+from temporalio.api.enums.v1 import EventType
 from temporalio.client import Client
 from temporalio.contrib.workflow_streams import WorkflowStream, WorkflowStreamClient
 from temporalio.worker import Worker
@@ -49,6 +50,20 @@ async def publish(emit: Emit) -> None:
 def latencies(address: str, events: int, interval_seconds: float, cooldown_seconds: float) -> list[float]:
     """Seconds from publish to the subscriber, event by event."""
     return asyncio.run(_latencies(address, Emit(events, interval_seconds), cooldown_seconds))
+
+
+def cost(address: str, workflow_id: str) -> tuple[int, int]:
+    """A workflow's signals, and the bytes of its history."""
+    return asyncio.run(_cost(address, workflow_id))
+
+
+async def _cost(address: str, workflow_id: str) -> tuple[int, int]:
+    client = await Client.connect(address)
+    handle = client.get_workflow_handle(workflow_id)
+    described = await handle.describe()
+    signaled = EventType.EVENT_TYPE_WORKFLOW_EXECUTION_SIGNALED
+    signals = len([event async for event in handle.fetch_history_events() if event.event_type == signaled])
+    return signals, described.raw_description.workflow_execution_info.history_size_bytes
 
 
 async def _latencies(address: str, emit: Emit, cooldown_seconds: float) -> list[float]:
