@@ -60,6 +60,11 @@ class Attempts:
             attempt = self._current[run_id] = Attempt(self._current.get(run_id))
         return attempt
 
+    def is_at_work(self, run_id: str) -> bool:
+        """Whether this worker has an attempt of the run."""
+        with self._lock:
+            return run_id in self._current
+
     def end(self, run_id: str, attempt: Attempt) -> None:
         attempt.ended.set()
         with self._lock:

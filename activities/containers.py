@@ -54,6 +54,8 @@ logger = logging.getLogger(__name__)
 
 KILL_SECONDS = 10.0
 """How long the engine may take to end a killed container; 0.1 s is usual."""
+ADOPTION_SECONDS = 15.0
+"""In which a container whose worker was killed has a follower again: five missed beats, and the retry."""
 _SETTLE_SECONDS = 0.5
 """In which a container's interpreters have come up."""
 
@@ -131,7 +133,7 @@ class ContainerActivities:
                 sigterm_at = now_ms()
                 if not self._engine.kill(name, "SIGTERM"):
                     return StopResult(found=False)
-            if stop.force or not self._engine.wait(name, stop.grace_seconds):
+            if stop.force or not self._ended_in_time(stop, name):
                 sigkill_at = now_ms()
                 if not self._engine.kill(name, "SIGKILL"):
                     return StopResult(found=sigterm_at is not None, sigterm_at_ms=sigterm_at)
@@ -141,6 +143,16 @@ class ContainerActivities:
             return StopResult(found=False, sigterm_at_ms=sigterm_at)
         except Unavailable as error:
             raise ApplicationError(error.detail, type="Unavailable") from error
+
+    def _ended_in_time(self, stop: StopInput, name: str) -> bool:
+        """Whether the container ended within the grace.
+
+        A worker that has just begun may not follow it yet. Then the crew can be gone and the supervisor still there: it
+        waits for somebody to take what the crew said last.
+        """
+        if self._engine.wait(name, stop.grace_seconds):
+            return True
+        return not self._attempts.is_at_work(stop.run_id) and self._engine.wait(name, ADOPTION_SECONDS)
 
     @activity.defn(no_thread_cancel_exception=True)
     def finish_container(self, finish: FinishInput) -> FinishResult:

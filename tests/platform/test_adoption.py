@@ -81,6 +81,9 @@ def test_the_worker_is_killed(platform: CrewshipDev, probe: str) -> None:
 
     run = platform.ended(canceled)
     assert run["status"] == "canceled"
+    events = platform.events(canceled)
+    assert [event["data"].get("message") for event in events[1:-1]] == ["waiting", "tidied up"]
+    assert "truncated" not in events[-1]["data"]
     assert platform.http.get(f"/runs/{canceled}/artifacts/partial.md").text == "what there was"
     assert platform.containers(canceled.replace("_", "-")) == []
 
