@@ -58,6 +58,7 @@ async def drive(graph: "Any", value: "dict[str, Any]", run_id: str, emit: "Calla
         "subgraphs": True,
     }
     stream = _Stream(emit)
+    _take_at_once(stream)
     try:
         async for chunk in graph.astream(value, **options):
             stream.take(chunk)
@@ -73,6 +74,34 @@ async def drive(graph: "Any", value: "dict[str, Any]", run_id: str, emit: "Calla
 
         await asyncio.to_thread(sync)
     return stream.output
+
+
+def _take_at_once(stream: _Stream) -> None:
+    """Have what nodes write taken in their own thread, at the moment of the call.
+
+    LangGraph gives it to the loop, from where it would come out after what the node printed, or did, next. Should LangGraph
+    do so in another way one day, it comes out then.
+    """
+    import asyncio
+
+    loop = asyncio.get_running_loop()
+    call_soon = loop.call_soon_threadsafe
+
+    def call_soon_threadsafe(callback: "Any", *args: "Any", **options: "Any") -> "Any":
+        chunk = args[0] if len(args) == 1 else None
+        if type(chunk) is tuple and len(chunk) == 3 and chunk[1] == "custom" and callback.__name__ == "put_nowait":
+            stream.take(chunk)
+            return call_soon(_nothing)
+        return call_soon(callback, *args, **options)
+
+    try:
+        loop.call_soon_threadsafe = call_soon_threadsafe  # type: ignore[assignment, method-assign]
+    except AttributeError:  # a loop that is not Python's own
+        pass
+
+
+def _nothing() -> None:
+    pass
 
 
 def _question(interrupts: "Any") -> str:

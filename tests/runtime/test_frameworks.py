@@ -307,6 +307,33 @@ def test_langgraph(tmp_path: Path, frameworks: Path, attribute: str) -> None:
         assert run.text() == ["opened", "researching", "closed"]
 
 
+@pytest.mark.parametrize("kind", ["", "async "])
+def test_what_a_node_writes_comes_where_it_was_written(tmp_path: Path, frameworks: Path, kind: str) -> None:
+    code = f"""
+from typing import TypedDict
+from langgraph.graph import START, StateGraph
+from langgraph.config import get_stream_writer
+class State(TypedDict, total=False):
+    done: bool
+{kind}def node(state):
+    write = get_stream_writer()
+    for turn in range(5):
+        print("printed", turn)
+        write(turn)
+    return {{"done": True}}
+graph = StateGraph(State).add_node("node", node).add_edge(START, "node").compile()
+"""
+    run = complete(tmp_path, {"main.py": code}, {}, python=frameworks, entrypoint="main:graph", framework="langgraph")
+    told: list[str] = []
+    for frame in run.frames:
+        if frame["t"] == "log":
+            told += frame["text"].split("\n")
+        elif frame["t"] == "event":
+            told.append(f"wrote {frame['data']['value']}" if frame["type"] == "custom" else frame["type"])
+    wanted = [line for turn in range(5) for line in (f"printed {turn}", f"wrote {turn}")]
+    assert told == ["agent.started", *wanted, "agent.completed"]
+
+
 def test_langgraph_interrupt(tmp_path: Path, frameworks: Path) -> None:
     run = complete(
         tmp_path, {"main.py": GRAPH}, {"topic": "ships", "ask": True}, python=frameworks, entrypoint="main:graph"
