@@ -6,6 +6,7 @@ from temporalio import activity
 
 from activities.bridge import TemporalBridge
 from activities.spares import Spares
+from crewship import temporal
 from crewship.builds import cache_volume
 from crewship.contracts import CancelInput, ProjectRef, deploy_workflow_id, run_workflow_id
 from crewship.db import session as transaction
@@ -67,7 +68,7 @@ class ProjectActivities:
 
     @activity.defn
     def remove_records(self, project: ProjectRef) -> None:
-        """Remove objects first, rows second, the project's own row last; idempotent."""
+        """Remove objects and what Temporal knows first, rows second, the project's own row last; idempotent."""
         name = project.project
         with transaction(self._database) as session:
             runs = session.exec(select(Run.id).where(Run.project == name)).all()
@@ -79,6 +80,9 @@ class ProjectActivities:
                 self._store.delete_prefix(deployment_prefix(deployment.id))
                 if deployment.source_key not in shared:
                     self._store.delete(deployment.source_key)
+        workflows = [run_workflow_id(run) for run in runs] + [deploy_workflow_id(row.id) for row in deployments]
+        self._bridge.run(temporal.delete_histories(self._bridge.client, name, workflows))
+        with transaction(self._database) as session:
             of_project = select(Run.id).where(Run.project == name)
             for statement in (
                 delete(Artifact).where(col(Artifact.run_id).in_(of_project)),

@@ -6,10 +6,13 @@ interval, so ends are learned from our own records.
 """
 
 import asyncio
-from collections.abc import Awaitable
+import contextlib
+from collections.abc import AsyncIterable, Awaitable, Iterable
 from datetime import timedelta
 from typing import Any, TypeVar
 
+from temporalio.api.common.v1 import WorkflowExecution
+from temporalio.api.workflowservice.v1 import DeleteWorkflowExecutionRequest
 from temporalio.client import (
     Client,
     WithStartWorkflowOperation,
@@ -205,6 +208,25 @@ async def signal(client: Client, workflow_id: str, name: str, argument: Any) -> 
     await _call(handle.signal(name, argument, rpc_timeout=_CALL_TIMEOUT))
 
 
+async def delete_histories(client: Client, project: str, workflow_ids: Iterable[str]) -> None:
+    """Have the engine forget workflows of a project: those of ``workflow_ids``, and its rollbacks. Idempotent.
+
+    One that still runs is ended by it. Raises as ``query_events``.
+    """
+    rollbacks = client.list_workflows(f"{PROJECT.name} = '{project}' AND WorkflowType = 'Rollback'")
+    known = [*workflow_ids, *[found.id for found in await _call(_all(rollbacks))]]
+    for workflow_id in known:
+        request = DeleteWorkflowExecutionRequest(
+            namespace=client.namespace, workflow_execution=WorkflowExecution(workflow_id=workflow_id)
+        )
+        with contextlib.suppress(NotFound):
+            await _call(client.workflow_service.delete_workflow_execution(request, timeout=_CALL_TIMEOUT))
+
+
+async def _all(items: AsyncIterable[T]) -> list[T]:
+    return [item async for item in items]
+
+
 async def _start(
     client: Client,
     name: str,
@@ -277,6 +299,7 @@ def _unavailable() -> Unavailable:
 
 
 __all__ = [
-    "SEARCH_ATTRIBUTES", "STATUS", "WorkflowUpdateStage", "cancel_run", "check", "connect", "query_events", "query_head",
+    "SEARCH_ATTRIBUTES", "STATUS", "WorkflowUpdateStage", "cancel_run", "check", "connect", "delete_histories",
+    "query_events", "query_head",
     "rollback", "signal", "start_deploy", "start_project_deletion", "start_run",
 ]  # fmt: skip

@@ -1,9 +1,11 @@
 """Deleting a project takes everything it had, and nothing else."""
 
+import asyncio
 import sqlite3
 from contextlib import closing
 
 import pytest
+from temporalio.client import Client
 
 from tests.fixtures.platform import CrewshipDev, until
 
@@ -31,6 +33,16 @@ def traces(platform: CrewshipDev, *needles: str) -> list[str]:
     return found
 
 
+def histories(platform: CrewshipDev, *ids: str) -> list[str]:
+    """The workflows that have to do with one of ``ids`` and that the workflow engine still knows."""
+
+    async def known() -> list[str]:
+        client = await Client.connect(platform.temporal_address)
+        return [found.id async for found in client.list_workflows() if any(name in found.id for name in ids)]
+
+    return asyncio.run(known())
+
+
 def test_everything_goes(platform: CrewshipDev) -> None:
     project, kept = "short-lived", "long-lived"
     platform.http.patch(f"/projects/{project}/env", json={"set": {"KEY": "value"}})
@@ -43,6 +55,8 @@ def test_everything_goes(platform: CrewshipDev) -> None:
     platform.logged(busy, "here")
     assert platform.images(deployments[0])
     assert len(traces(platform, project, run["id"])) > 5
+    assert platform.http.post(f"/projects/{project}/rollback").status_code == 200
+    until(lambda: len(histories(platform, project, run["id"], busy, *deployments)) == 5)
 
     refused = platform.http.delete(f"/projects/{project}")
     assert (refused.status_code, refused.json()["code"]) == (409, "project_has_active_runs")
@@ -65,6 +79,7 @@ def test_everything_goes(platform: CrewshipDev) -> None:
     assert [image.tags for deployment in deployments for image in platform.images(deployment)] == []
     assert platform.containers(busy.replace("_", "-")) == []
     assert traces(platform, source) != []
+    until(lambda: histories(platform, run["id"], busy, *deployments, f"rollback-{project}") == [])
     assert platform.run(kept)["status"] == "succeeded"
     again = platform.deploy(project, FILES)  # the name is free
     assert again["status"] == "ready"
