@@ -275,7 +275,8 @@ class ContainerActivities:
             deployment_id=spec.deployment_id,
             redactor=Redactor(spec.env),
             records=records,
-            acknowledged=head.acknowledged.get(source, 0),
+            head=head,
+            source=source,
             epoch=epoch,
             log_limit_bytes=self._settings.log_limit_bytes,
         )
@@ -336,7 +337,7 @@ class ContainerActivities:
             sigterm_at_ms=ending.sigterm_at_ms,
             sigkill_at_ms=ending.sigkill_at_ms,
             started_at_ms=follower.started_at_ms or records.started_at_ms(),
-            ended_at_ms=follower.ended_at_ms or now_ms(),
+            ended_at_ms=follower.ended_at_ms or (end.result_at_ms if end is not None else None) or now_ms(),
             memory=spec.memory,
             pids=spec.limits.pids,
         )

@@ -9,12 +9,11 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import Any
 
-from activities.ingest import Frame, FrameReader, end_facts, translate
+from activities.ingest import Frame, FrameReader, end_facts, result_facts, translate
 from activities.log_writer import LogWriter
 from activities.run_records import RunRecords
-from crewship.contracts import EndFacts
+from crewship.contracts import EndFacts, Head, ResultFacts
 from crewship.engine import Attachment, ContainerMissing, Engine
 from crewship.errors import Unavailable
 from crewship.redaction import Redactor
@@ -28,6 +27,10 @@ class LetGo(Exception):
 
 class Follower:
     """One container's frames, from the last acknowledged one to its end.
+
+    Args:
+        head: Where the log stands; what it knows of the container is not told again.
+        source: The container's name in the log.
 
     Attributes:
         end: The facts of the ``end`` frame, once it came.
@@ -43,19 +46,20 @@ class Follower:
         deployment_id: str,
         redactor: Redactor,
         records: RunRecords,
-        acknowledged: int,
+        head: Head,
+        source: str,
         epoch: int,
         log_limit_bytes: int,
     ) -> None:
         self._engine, self._container = engine, container
         self._deployment_id, self._redactor, self._records = deployment_id, redactor, records
-        self._reader = FrameReader(nonce, acknowledged)
-        self._acknowledged = acknowledged
+        self._acknowledged = head.acknowledged.get(source, 0)
+        self._reader = FrameReader(nonce, self._acknowledged)
         self._epoch = epoch
         self._attachment: Attachment | None = None
         self._log_limit_bytes, self._log_bytes = log_limit_bytes, 0
-        self._result: dict[str, Any] | None = None
-        self.end: EndFacts | None = None
+        self._result: ResultFacts | None = head.result
+        self.end: EndFacts | None = head.end
         self.started_at_ms: int | None = None
         self.ended_at_ms: int | None = None
         self.log_limit_reached = False
@@ -144,7 +148,7 @@ class Follower:
                 self.send(self._command("replay", self._reader.last))
 
     def _take(self, frame: Frame, writer: LogWriter) -> None:
-        end, before = None, None
+        result, end, before = None, None, None
         match frame.kind:
             case "boot":
                 self._records.isolation({"source": "inside", **(frame.body.get("isolation") or {})})
@@ -155,12 +159,12 @@ class Follower:
                 self._log_bytes += len(frame.body.get("text") or "")
                 self.log_limit_reached = self.log_limit_reached or self._log_bytes > self._log_limit_bytes
             case "result":
-                self._result = frame.body
+                result = self._result = result_facts(frame.body)
                 self._records.result(frame.body.get("output"), (frame.body.get("error") or {}).get("traceback"))
             case "end":
                 self.ended_at_ms = frame.at_ms
                 end = self.end = end_facts(frame.body, self._result)
-        writer.write(frame.drafts, frame.n, urgent=frame.urgent, end=end, before=before)
+        writer.write(frame.drafts, frame.n, urgent=frame.urgent, result=result, end=end, before=before)
 
 
 def _result_of(future: "Future[None]") -> Callable[[], None]:

@@ -5,6 +5,7 @@ protocol is ``docs/reference/frames.md``. Whatever has not the run's nonce is no
 asked for again by ``replay``.
 """
 
+import base64
 import json
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,7 +14,7 @@ import orjson
 
 from activities.log_writer import LogLines
 from crewship.clock import from_ms, rfc3339
-from crewship.contracts import EndFacts
+from crewship.contracts import EndFacts, ResultFacts
 from crewship.events import CLAIMED, Draft
 from crewship.redaction import Redactor
 
@@ -100,7 +101,8 @@ def translate(frame: dict[str, Any], deployment_id: str, redactor: Redactor) -> 
             if "raw" in frame or frame.get("partial"):
                 data: dict[str, Any] = {"message": text, "level": level, "stream": stream}
                 if "raw" in frame:
-                    data["raw"] = frame["raw"]
+                    raw = redactor.redact_bytes(base64.b64decode(str(frame["raw"])))
+                    data |= {"message": raw.decode("utf-8", "replace"), "raw": base64.b64encode(raw).decode()}
                 if frame.get("partial"):
                     data["partial"] = True
                 meaning.drafts.append(Draft(at, "log", data))
@@ -129,17 +131,27 @@ def translate(frame: dict[str, Any], deployment_id: str, redactor: Redactor) -> 
     return meaning
 
 
-def end_facts(end: dict[str, Any], result: dict[str, Any] | None) -> EndFacts:
-    """The ``end`` frame and, when there was one, the ``result`` frame as facts."""
+def result_facts(result: dict[str, Any]) -> ResultFacts:
+    """The ``result`` frame as facts."""
+    error = result.get("error") or {}
+    return ResultFacts(
+        ok=bool(result.get("ok")),
+        code=error.get("code"),
+        message=_cut(error.get("message"), 4000),
+        hint=_cut(error.get("hint"), 1000),
+    )
+
+
+def end_facts(end: dict[str, Any], result: ResultFacts | None) -> EndFacts:
+    """The ``end`` frame and, when there was one, the crew's result as facts."""
     cgroup = end.get("cgroup") or {}
-    error = (result or {}).get("error") or {}
     return EndFacts(
         exit_code=end.get("exit_code"),
         signal=end.get("signal"),
-        ok=None if result is None else bool(result.get("ok")),
-        error_code=error.get("code"),
-        error_message=_cut(error.get("message"), 4000),
-        error_hint=_cut(error.get("hint"), 1000),
+        ok=result.ok if result is not None else None,
+        error_code=result.code if result is not None else None,
+        error_message=result.message if result is not None else None,
+        error_hint=result.hint if result is not None else None,
         result_at_ms=end.get("result_at"),
         sigterm_at_ms=end.get("sigterm_at"),
         oom_kills=cgroup.get("oom_kills"),

@@ -22,7 +22,7 @@ import orjson
 
 from activities.bridge import TemporalBridge
 from crewship import archive
-from crewship.contracts import Batch, EndFacts, Head, Segment
+from crewship.contracts import Batch, EndFacts, Head, ResultFacts, Segment
 from crewship.errors import NotFound, Unavailable
 from crewship.events import Draft, Renderer
 from crewship.objects import segment_key
@@ -69,6 +69,7 @@ class _Item:
     n: int
     drafts: list[Draft | LogLines]
     size_bytes: int
+    result: ResultFacts | None
     end: EndFacts | None
     before: Callable[[], None] | None
 
@@ -124,6 +125,7 @@ class LogWriter:
         n: int = 0,
         *,
         urgent: bool = False,
+        result: ResultFacts | None = None,
         end: EndFacts | None = None,
         before: Callable[[], None] | None = None,
     ) -> None:
@@ -143,7 +145,7 @@ class LogWriter:
             while self._pending.size_bytes > PENDING_BYTES and self._failure is None and not self._closing:
                 self._condition.wait()
             self._raise_failure()
-            self._pending.items.append(_Item(n, drafts, size, end, before))
+            self._pending.items.append(_Item(n, drafts, size, result, end, before))
             self._pending.size_bytes += size
             self._pending.urgent = self._pending.urgent or urgent
             self._condition.notify_all()
@@ -246,6 +248,7 @@ class LogWriter:
             hash=renderer.hash,
             lines=lines.decode() if segment is None and lines else None,
             segment=segment,
+            result=next((item.result for item in reversed(items) if item.result is not None), None),
             end=next((item.end for item in reversed(items) if item.end is not None), None),
         )
         self._repeat(lambda: self._bridge.signal(self._workflow_id, "append", batch))
@@ -254,7 +257,7 @@ class LogWriter:
             if item.before is not None:
                 item.before()
         if batch.last >= batch.first:
-            self._tail.publish(self._workflow_id, orjson.dumps({"batch": batch.model_dump(exclude={"end"})}))
+            self._tail.publish(self._workflow_id, orjson.dumps({"batch": batch.model_dump(exclude={"result", "end"})}))
         if self._on_durable is not None:
             self._on_durable(batch.n)
 

@@ -13,6 +13,7 @@ from crewship.db import env_values
 from crewship.db import session as transaction
 from crewship.engine import LABEL_DEPLOYMENT, ContainerSpec, Limits
 from crewship.models import Deployment, Run
+from crewship.redaction import Redactor
 from crewship.sealing import Sealer
 from crewship.settings import Settings
 
@@ -66,6 +67,7 @@ def boot_command(config: DeploymentConfig, env: dict[str, str], nonce: str, sett
         "check": False,
         "log_limit_bytes": settings.log_limit_bytes,
         "end_timeout_seconds": 600,
+        "uncut": Redactor(env).forms,
     }
     return json.dumps(boot).encode() + b"\n"
 

@@ -86,6 +86,15 @@ class EndFacts(Message):
     cpu_ms: int | None = None
 
 
+class ResultFacts(Message):
+    """What the crew's ``result`` frame said; the output and the traceback are in the database."""
+
+    ok: bool
+    code: str | None = None
+    message: str | None = None
+    hint: str | None = None
+
+
 class Batch(Message):
     """What a log writer signals: the next entry, and how far its source is durable with it.
 
@@ -104,6 +113,7 @@ class Batch(Message):
     """Hash of event ``last``."""
     lines: str | None = None
     segment: Segment | None = None
+    result: ResultFacts | None = None
     end: EndFacts | None = None
 
 
@@ -115,8 +125,9 @@ class Head(Message):
     epoch: int
     acknowledged: dict[str, int]
     """Source → last ``n``."""
+    result: ResultFacts | None = None
     end: EndFacts | None = None
-    """The facts of the last ``end`` frame, when the container in hand has sent one."""
+    """The facts of the ``result`` and the ``end`` frame, when the container in hand has sent them: neither is sent again."""
     cancel_requested: bool = False
 
 

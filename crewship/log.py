@@ -9,7 +9,7 @@ Pure list work without I/O, so that a workflow may own it. The rules:
 Rendering is a function of the frames, so a batch that is dropped as a repeat had the same bytes.
 """
 
-from crewship.contracts import Batch, EndFacts, Entry, EventsPage, EventsQuery, Head
+from crewship.contracts import Batch, EndFacts, Entry, EventsPage, EventsQuery, Head, ResultFacts
 from crewship.events import GENESIS, Draft, render
 
 
@@ -22,6 +22,7 @@ class EventLog:
         self.hash = GENESIS
         self.epoch = 0
         self.acknowledged: dict[str, int] = {}
+        self.result: ResultFacts | None = None
         self.end: EndFacts | None = None
         self.terminal: Entry | None = None
 
@@ -34,6 +35,8 @@ class EventLog:
         if self.terminal is not None or batch.epoch < self.epoch or batch.first != self.next_seq:
             return False
         self.acknowledged[batch.source] = max(batch.n, self.acknowledged.get(batch.source, 0))
+        if batch.result is not None:
+            self.result = batch.result
         if batch.end is not None:
             self.end = batch.end
         if batch.last >= batch.first:
@@ -60,6 +63,7 @@ class EventLog:
             hash=self.hash,
             epoch=self.epoch,
             acknowledged=dict(self.acknowledged),
+            result=self.result,
             end=self.end,
             cancel_requested=cancel_requested,
         )

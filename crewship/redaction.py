@@ -18,6 +18,9 @@ from urllib.parse import quote, quote_plus, unquote, urlsplit
 from ahocorasick_rs import BytesAhoCorasick, MatchKind
 
 MIN_LENGTH: Final = 8
+CUT: Final = "…"
+"""How a string ends that the runner has cut to size (``runtime/bounds.py``)."""
+_SHORTEST_CUT: Final = 60
 
 _NUMBER = re.compile(r"[0-9.,:/+_-]*")
 _COMMON_WORDS: Final = frozenset(
@@ -36,6 +39,7 @@ class Redactor:
 
     Attributes:
         skipped: Names whose values are not looked for.
+        forms: All that is looked for. In pieces of text it is found only where no piece ends within one.
     """
 
     def __init__(self, values: Mapping[str, str]) -> None:
@@ -49,6 +53,7 @@ class Redactor:
                 for form in _forms(secret):
                     patterns.setdefault(form, name)
         self.skipped: Final = tuple(skipped)
+        self.forms: Final = [form.decode("utf-8", "surrogatepass") for form in patterns]
         self._marks: Final = [f"[redacted:{name}]".encode() for name in patterns.values()]
         self._automaton: Final = BytesAhoCorasick(patterns, matchkind=MatchKind.LeftmostLongest) if patterns else None
 
@@ -83,7 +88,7 @@ class Redactor:
             holder, key = places.pop()
             item = holder[key]
             if isinstance(item, str):
-                holder[key] = self.redact(item)
+                holder[key] = self._redact_cut(self.redact(item))
             elif isinstance(item, dict):
                 copy: Any = {self.redact(k) if isinstance(k, str) else k: inner for k, inner in item.items()}
                 holder[key] = copy
@@ -93,6 +98,16 @@ class Redactor:
                 holder[key] = copy
                 places += ((copy, index) for index in range(len(copy)))
         return root[0]
+
+    def _redact_cut(self, text: str) -> str:
+        """``text`` without a value's beginning at its end, where it was cut there."""
+        if not text.endswith(CUT) or len(text) < _SHORTEST_CUT:
+            return text
+        for form, mark in zip(self.forms, self._marks, strict=True):
+            start = text.find(form[:MIN_LENGTH], -len(form) - len(CUT))
+            if start >= 0 and form.startswith(text[start : -len(CUT)]):
+                return text[:start] + mark.decode() + CUT
+        return text
 
 
 def _secrets(name: str, value: str) -> Iterator[str]:

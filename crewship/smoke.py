@@ -17,6 +17,7 @@ import orjson
 from crewship.builds import BuildFailed, BuildLog, canceled
 from crewship.config import DeploymentConfig
 from crewship.engine import Attachment, ContainerMissing, ContainerSpec, Engine, Limits
+from crewship.redaction import Redactor
 
 _POLL_SECONDS = 0.1  # how late a cancel or the end of the time is seen
 _TRACEBACK_LINES = 40
@@ -131,6 +132,7 @@ class _Boot:
             "check": True,
             "log_limit_bytes": _LOG_LIMIT_BYTES,
             "end_timeout_seconds": _END_TIMEOUT_SECONDS,
+            "uncut": Redactor(env).forms,
         }
         rest = b""
         try:

@@ -23,11 +23,12 @@ class LogStream:
         due: When the unfinished line is to be shown (monotonic seconds), or None.
     """
 
-    __slots__ = ("_begun", "_carry", "_level", "_name", "_outbox", "due")
+    __slots__ = ("_begun", "_carry", "_level", "_name", "_outbox", "_uncut", "due")
 
-    def __init__(self, name: str, outbox: Outbox) -> None:
+    def __init__(self, name: str, outbox: Outbox, uncut: "tuple[bytes, ...]" = ()) -> None:
         self._name = name
         self._outbox = outbox
+        self._uncut = uncut  # what no piece may end within: the platform looks for it in each piece
         self._carry = b""
         self._begun = False  # a piece of the line at hand has been shown
         self._level = "info"  # that of the line at hand
@@ -55,6 +56,7 @@ class LogStream:
     def show_unfinished(self, now: float) -> None:
         """Show what there is of the line at hand; a character that is cut in two waits for its rest."""
         end = _whole_characters(self._carry) or len(self._carry)
+        end = _outside(self._carry, end, self._uncut)
         piece, self._carry = self._carry[:end], self._carry[end:]
         self.due = now + SHOW_UNFINISHED_SECONDS if self._carry else None
         if piece:
@@ -70,6 +72,7 @@ class LogStream:
     def _show_pieces(self) -> None:
         while len(self._carry) > PIECE_BYTES:
             end = _whole_characters(self._carry[:PIECE_BYTES]) or PIECE_BYTES
+            end = _outside(self._carry, end, self._uncut) or end
             piece, self._carry = self._carry[:end], self._carry[end:]
             self._show_piece(piece, partial=True)
 
@@ -143,6 +146,20 @@ def _whole_characters(data: bytes) -> int:
             if byte < 0x80:
                 break
     return len(data)
+
+
+def _outside(data: bytes, end: int, uncut: "tuple[bytes, ...]") -> int:
+    """``end``, or the last place before it at which a cut is within none of ``uncut``, as far as ``data`` tells."""
+    moved = bool(uncut)
+    while moved:
+        moved = False
+        for whole in uncut:
+            start = data.find(whole[:1], max(0, end - len(whole) + 1), end)
+            while start >= 0 and not whole.startswith(data[start : start + len(whole)]):
+                start = data.find(whole[:1], start + 1, end)
+            if start >= 0:
+                end, moved = start, True
+    return end
 
 
 def _level_of(line: bytes) -> tuple[str, bytes]:

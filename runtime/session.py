@@ -280,9 +280,11 @@ class Session:
             outbox.add("notice", {"level": "error", "message": message})
         if self._child.failure:
             outbox.add("notice", {"level": "error", "message": f"The crew could not be started: {self._child.failure}"})
+        uncut = command.get("uncut")
+        whole = tuple(text.encode("utf-8", "surrogatepass") for text in uncut) if isinstance(uncut, list) else ()
         self._streams = {
-            self._child.stdout: LogStream("stdout", outbox),
-            self._child.stderr: LogStream("stderr", outbox),
+            self._child.stdout: LogStream("stdout", outbox, whole),
+            self._child.stderr: LogStream("stderr", outbox, whole),
         }
         if self._exit is not None:
             self._exit_at = time.monotonic()

@@ -1,9 +1,10 @@
 """Frames to events: order, forgeries, gaps, and what each frame becomes."""
 
+import base64
 import json
 from typing import Any
 
-from activities.ingest import FrameReader, end_facts, translate
+from activities.ingest import FrameReader, end_facts, result_facts, translate
 from activities.log_writer import LogLines
 from crewship.events import Draft
 from crewship.redaction import Redactor
@@ -96,6 +97,25 @@ def test_secrets_are_redacted_in_lines_claims_and_results() -> None:
 
 def test_end_and_result_are_facts() -> None:
     end = {"exit_code": 0, "signal": None, "result_at": 5, "sigterm_at": None, "cgroup": {"oom_kills": 1, "cpu_ms": 9}}
-    facts = end_facts(end, {"ok": False, "error": {"code": "user_error", "message": "m", "hint": None}})
+    facts = end_facts(end, result_facts({"ok": False, "error": {"code": "user_error", "message": "m", "hint": None}}))
     assert (facts.ok, facts.error_code, facts.oom_kills, facts.cpu_ms) == (False, "user_error", 1, 9)
     assert end_facts(end, None).ok is None
+
+
+def test_the_exact_bytes_of_a_line_are_redacted_too() -> None:
+    secret = "sk-live-0123456789abcdef"
+    raw = base64.b64encode(b"\xff key=" + secret.encode()).decode()
+    read = FrameReader(NONCE, 0).feed(frame(1, s="stdout", l="info", text=f"\ufffd key={secret}", raw=raw))[0]
+    [draft] = translate(read, "dep_1", Redactor({"API_KEY": secret})).drafts
+    assert isinstance(draft, Draft)
+    assert draft.data["message"] == "\ufffd key=[redacted:API_KEY]"
+    assert base64.b64decode(draft.data["raw"]) == b"\xff key=[redacted:API_KEY]"
+
+
+def test_a_value_that_a_claim_cuts_off_is_redacted() -> None:
+    secret = "sk-live-0123456789abcdef"
+    text = "x" * 100 + secret[:15] + "…"
+    read = FrameReader(NONCE, 0).feed(frame(1, t="event", type="custom", data={"value": text}))[0]
+    [draft] = translate(read, "dep_1", Redactor({"API_KEY": secret})).drafts
+    assert isinstance(draft, Draft)
+    assert draft.data["value"] == "x" * 100 + "[redacted:API_KEY]…"

@@ -1,9 +1,12 @@
 """What the crew writes to its streams, hostile output included."""
 
 import base64
+import os
 from pathlib import Path
 
-from .harness import Run, complete, crew
+import pytest
+
+from .harness import Run, complete, crew, wait_for
 
 
 def test_lines_of_both_streams(tmp_path: Path) -> None:
@@ -242,3 +245,34 @@ def kickoff(inputs):
     assert run.error["code"] == "log_limit"
     assert run.of("end")[0]["signal"] == 9
     assert len("\n".join(run.text())) < 2 << 20
+
+
+@pytest.mark.parametrize("before", [65536 - 10, 65536 - 1, 3 * 65536 - 5])
+def test_no_piece_of_a_long_line_ends_within_a_secret(tmp_path: Path, before: int) -> None:
+    code = crew(f"""
+def kickoff(inputs):
+    print("A" * {before} + "secret-of-sixteen" + "B" * 100000)
+""")
+    run = complete(tmp_path, code, uncut=["secret-of-sixteen", "sixteenth"])
+    pieces = [frame["text"] for frame in run.of("log")]
+    assert "".join(pieces) == "A" * before + "secret-of-sixteen" + "B" * 100000
+    assert len([piece for piece in pieces if "secret-of-sixteen" in piece]) == 1
+
+
+def test_an_unfinished_line_is_not_shown_up_to_within_a_secret(tmp_path: Path) -> None:
+    code = crew("""
+import os
+def kickoff(inputs):
+    os.write(1, b"key: secret-of")
+    open("go").read()
+    os.write(1, b"-sixteen")
+""")
+    with Run(tmp_path, code) as run:
+        run.boot(uncut=["secret-of-sixteen"])
+        wait_for(lambda: (run.app / "main.py").exists())
+        os.mkfifo(run.app / "go")
+        run.run()
+        assert run.until_type("log")["text"] == "key: "
+        (run.app / "go").write_text("")
+        run.finish()
+    assert [frame["text"] for frame in run.of("log")] == ["key: ", "secret-of-sixteen"]

@@ -1,0 +1,85 @@
+"""A follower goes on where another one was: what the log knows already is not told again, and counts all the same."""
+
+import json
+from typing import Any, Literal, cast
+
+from activities.follow import Follower
+from activities.log_writer import LogWriter
+from activities.run_records import RunRecords
+from crewship.contracts import EndFacts, Head, ResultFacts
+from crewship.engine import Attachment, Engine
+from crewship.events import GENESIS
+from crewship.redaction import Redactor
+
+NONCE = "n0nce"
+HEAD = Head(next_seq=7, hash=GENESIS, epoch=2, acknowledged={"container/1": 4})
+END = {"n": 5, "k": NONCE, "at": 1_700_000_000_000, "t": "end", "exit_code": 0, "signal": None, "cgroup": {}}
+
+
+class Container:
+    """Says what is left to say, then has ended."""
+
+    def __init__(self, *frames: dict[str, Any]) -> None:
+        self._output = b"".join(json.dumps(frame).encode() + b"\n" for frame in frames)
+        self.told: list[dict[str, Any]] = []
+
+    def attach(self, container: str) -> Attachment:
+        return self
+
+    def read(self) -> tuple[Literal["stdout", "stderr"], bytes] | None:
+        output, self._output = self._output, b""
+        return ("stdout", output) if output else None
+
+    def write(self, data: bytes) -> None:
+        self.told += [json.loads(line) for line in data.splitlines()]
+
+    def close(self) -> None:
+        pass
+
+    def wait(self, container: str, timeout_seconds: float) -> bool:
+        return True
+
+
+class Written:
+    """A log writer that keeps what it is given."""
+
+    def __init__(self) -> None:
+        self.calls: list[dict[str, Any]] = []
+
+    def write(self, drafts: list[Any], n: int, **more: Any) -> None:
+        self.calls.append({"n": n, **more})
+
+
+def follow(container: Container, head: Head) -> tuple[Follower, Written]:
+    written = Written()
+    follower = Follower(
+        engine=cast(Engine, container),
+        container="c",
+        nonce=NONCE,
+        deployment_id="dep_1",
+        redactor=Redactor({}),
+        records=cast(RunRecords, None),
+        head=head,
+        source="container/1",
+        epoch=2,
+        log_limit_bytes=1000,
+    )
+    follower.follow(cast(LogWriter, written))
+    return follower, written
+
+
+def test_an_end_that_is_in_the_log_is_the_end() -> None:
+    """The attempt before took the end frame, then had to let go; the supervisor has nothing more to say."""
+    end = EndFacts(exit_code=0, ok=True)
+    container = Container()
+    follower, _ = follow(container, HEAD.model_copy(update={"end": end}))
+    assert follower.end == end
+    assert [(command["op"], command["n"]) for command in container.told] == [("ack", 4), ("replay", 4)]
+
+
+def test_a_result_that_is_in_the_log_goes_with_the_end_that_comes() -> None:
+    result = ResultFacts(ok=False, code="user_error", message="no")
+    follower, written = follow(Container(END), HEAD.model_copy(update={"result": result}))
+    assert follower.end is not None
+    assert (follower.end.ok, follower.end.error_code, follower.end.exit_code) == (False, "user_error", 0)
+    assert [(call["n"], call["end"]) for call in written.calls] == [(5, follower.end)]
