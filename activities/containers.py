@@ -7,9 +7,9 @@ durable yet, and goes on. The crew's code is started once: ``launched_at`` is wr
 
 import contextlib
 import logging
-import secrets
 import threading
 import time
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
@@ -266,8 +266,7 @@ class ContainerActivities:
         source = f"container/{run.attempt}"
         records = RunRecords(self._database, run.run_id)
         adopted = state is not None and state.status == "running"
-        made_ahead = spare.nonce if spare is not None else None
-        nonce = records.nonce() if adopted else made_ahead or secrets.token_hex(16)
+        nonce = self._sealer.nonce(container)
         follower = Follower(
             engine=self._engine,
             container=container,
@@ -293,20 +292,21 @@ class ContainerActivities:
         ending = _Ending()
         attempt.on_let_go(follower.let_go, writer.abandon)
         try:
+            launch = None if spec.launched else records.launch()
             if adopted:
                 # The last worker may have died before, or while, it sent these; the supervisor takes them once.
                 follower.attach()
+                _durable(launch)
                 follower.send(b"\n" + spec.boot(nonce, self._settings))
                 follower.resume()
             else:
-                launch = records.launch(nonce)
                 follower.attach()
-                launch.result()  # durable before the crew's code can run
                 if stop.is_set() or head.cancel_requested:
                     return ContainerFacts(started=False, end=None, canceled_before_start=True)
                 # Before the start: the supervisor finds it when it first looks. One that is through phase 1 told of it already.
+                _durable(launch)
                 follower.send(spec.boot(nonce, self._settings))
-                if made_ahead:
+                if spare is not None:
                     follower.resume()
                 self._engine.start(container)
                 self._replenish(spec, after_seconds=0 if spare is not None else _SETTLE_SECONDS)
@@ -369,3 +369,9 @@ class ContainerActivities:
                 deadline = time.monotonic() + 1
                 continue
             return
+
+
+def _durable(launch: "Future[None] | None") -> None:
+    """Wait until the row says that a container of the run was started: before the crew's code can run."""
+    if launch is not None:
+        launch.result()

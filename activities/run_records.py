@@ -22,9 +22,9 @@ class RunRecords:
     def __init__(self, database: Database, run_id: str) -> None:
         self._database, self._run_id = database, run_id
 
-    def launch(self, nonce: str) -> "Future[None]":
+    def launch(self) -> "Future[None]":
         """Record that a container is about to start; under way when this returns."""
-        return _WRITERS.submit(self._update, launched_at=now(), nonce=nonce)
+        return _WRITERS.submit(self._update, launched_at=now())
 
     def started(self, at_ms: int) -> "Future[None]":
         """Phase 2 began: the run is running."""
@@ -36,10 +36,6 @@ class RunRecords:
     def result(self, output: Any, traceback: str | None) -> None:
         """What the crew gave; written before the frame is acknowledged, so it cannot be lost."""
         self._update(output=output, traceback=traceback)
-
-    def nonce(self) -> str:
-        row = self._row()
-        return row.nonce or "" if row is not None else ""
 
     def started_at_ms(self) -> int | None:
         row = self._row()

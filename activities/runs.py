@@ -57,7 +57,7 @@ class RunActivities:
                     run.error = {**close.error.model_dump(), "traceback": run.traceback}
                 if close.status != "succeeded":
                     run.output = None
-                run.traceback = run.nonce = None
+                run.traceback = None
                 if close.usage:
                     run.usage = dict(close.usage)
                 session.add(run)

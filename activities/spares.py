@@ -45,11 +45,10 @@ class Warmth:
 
 @dataclass(frozen=True, slots=True)
 class Spare:
-    """One spare container. ``nonce`` and ``env_version`` are None while nothing of the project is in it."""
+    """One spare container. ``env_version`` is None while nothing of the project is in it."""
 
     spec: ContainerSpec
     container: str
-    nonce: str | None = None
     env_version: int | None = None
 
 
@@ -60,9 +59,11 @@ class Spares:
         engine: The host's.
         per_deployment: How many a deployment in use has that asks for none; 0: none.
         keep_seconds: How long those stay after the deployment's last use.
+        nonce: Of the frames of a container, by its id.
     """
 
-    def __init__(self, engine: Engine, per_deployment: int, keep_seconds: float) -> None:
+    def __init__(self, engine: Engine, per_deployment: int, keep_seconds: float, nonce: Callable[[str], str]) -> None:
+        self._nonce = nonce
         self._engine, self._per_deployment, self._keep_seconds = engine, per_deployment, keep_seconds
         self._lock = threading.Lock()
         self._spares: OrderedDict[str, list[Spare]] = OrderedDict()
@@ -170,7 +171,7 @@ class Spares:
         if not warmth.count:
             self._engine.start(container)
             return Spare(spec, container)
-        nonce = secrets.token_hex(16)
+        nonce = self._nonce(container)
         attachment = self._engine.attach(container)
         late = threading.Timer(warmth.timeout_seconds, attachment.close)
         late.start()
@@ -182,7 +183,7 @@ class Spares:
         finally:
             late.cancel()
             attachment.close()
-        return Spare(spec, container, nonce, warmth.env_version)
+        return Spare(spec, container, warmth.env_version)
 
     def _expire(self) -> None:
         """Give up what was not used for a while; a deployment that asked for warm ones keeps them."""

@@ -74,8 +74,6 @@ class Run(SQLModel, table=True):
     created_at: datetime = Field(default_factory=now, index=True)
     launched_at: datetime | None = None
     """Set before the container is started for the first time: the crew's code is never started twice."""
-    nonce: str | None = None
-    """Of the container's frames; an adopting worker needs it again."""
     started_at: datetime | None = None
     completed_at: datetime | None = None
     duration_ms: int | None = None

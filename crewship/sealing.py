@@ -9,6 +9,7 @@ import base64
 import binascii
 import contextlib
 import hashlib
+import hmac
 import os
 import secrets
 from pathlib import Path
@@ -29,6 +30,7 @@ class Sealer:
     def __init__(self, key: bytes) -> None:
         if len(key) != KEY_BYTES:
             raise ValueError(f"the key has {len(key)} bytes, not {KEY_BYTES}")
+        self._key = key
         self._cipher = AESGCM(key)
         self.key_id: Final = hashlib.sha256(b"crewship key id\0" + key).hexdigest()[:8]
 
@@ -38,6 +40,10 @@ class Sealer:
         # An environment may hold bytes that are not UTF-8; Python shows them as lone surrogates.
         sealed = self._cipher.encrypt(nonce, value.encode("utf-8", "surrogatepass"), context.encode())
         return f"v1:{self.key_id}:{base64.b64encode(nonce + sealed).decode()}"
+
+    def nonce(self, container_id: str) -> str:
+        """What a container's frames are told by: the same for every worker, and for nobody who has not the key."""
+        return hmac.digest(self._key, b"crewship frames\0" + container_id.encode(), "sha256").hex()[:32]
 
     def open(self, sealed: str, context: str) -> str:
         """The value.

@@ -75,7 +75,7 @@ async def workers(settings: Settings, client: Client) -> AsyncIterator[list[Work
     bridge = TemporalBridge(client, asyncio.get_running_loop())
     builder = ImageBuilder(engine, settings)
     sealer = Sealer(load_or_create_key(settings.secret_key_path))
-    spares = Spares(engine, settings.spare_containers, settings.spare_seconds)
+    spares = Spares(engine, settings.spare_containers, settings.spare_seconds, sealer.nonce)
     containers = ContainerActivities(
         engine=engine,
         store=store,
