@@ -1,6 +1,7 @@
 """Runs: start, list, show, cancel."""
 
 import asyncio
+import contextlib
 import json
 from typing import Annotated, Any
 
@@ -16,6 +17,7 @@ from api.pages import CursorQuery, LimitQuery, cut, decode_moment, encode_cursor
 from api.state import Platform, PlatformDep
 from api.waiting import WaitingRead, waiting_for
 from api.wire import Body, ErrorRead, Events, MomentQuery, Read, Time
+from crewship.admission import ACTIVE, admit, run_input
 from crewship.clock import duration_ms, now, rfc3339
 from crewship.config import DeploymentConfig
 from crewship.contracts import RunInput, RunStatus, run_workflow_id
@@ -27,7 +29,6 @@ from crewship.settings import Settings
 
 router = APIRouter(prefix="/runs", tags=["runs"])
 
-ACTIVE = ("pending", "running")
 _MAX_LABELS = 32
 _MAX_WAIT_SECONDS = 60
 
@@ -43,6 +44,8 @@ class RunCreate(Body):
     input: dict[str, Any] = Field(default_factory=dict)
     labels: dict[Label, LabelValue] = Field(default_factory=dict, max_length=_MAX_LABELS)
     timeout_seconds: int | None = Field(default=None, ge=1)
+    priority: int = Field(default=3, ge=1, le=5)
+    """1, the most urgent, to 5: who gets the next free place."""
 
 
 class CancelCreate(Body):
@@ -71,6 +74,7 @@ class RunRead(Read):
     completed_at: Time | None
     duration_ms: int | None
     timeout_seconds: int
+    priority: int
     waiting_for: WaitingRead | None
     cancel: CancelRead | None
     usage: dict[str, Any]
@@ -97,6 +101,7 @@ class RunRead(Read):
             completed_at=row.completed_at,
             duration_ms=duration,
             timeout_seconds=row.timeout_seconds,
+            priority=row.priority,
             waiting_for=waiting,
             cancel=_cancel(row),
             usage=row.usage,
@@ -135,36 +140,38 @@ async def create_run(
     await platform.dispatch.check()
     run_id, scope = new_id("run"), f"runs:{caller.key_id}"
 
-    def record(session: Session) -> tuple[RunRead, RunInput | None]:
-        if (held := claim(session, scope, key, digest(content), run_id)) != run_id:
-            return read_run(session, get_run(session, caller, held), settings), None
+    def record(session: Session) -> tuple[RunRead, RunInput | None, list[RunInput]]:
+        if (taken := claim(session, scope, key, digest(content), run_id)) != run_id:
+            return read_run(session, get_run(session, caller, taken), settings), None, []
         deployment = _deployment(session, caller, body)
         require_engine(session, deployment.host)
         project = require_live(get_project(session, caller, deployment.project))
+        config = DeploymentConfig.model_validate(deployment.config)
         row = Run(
             id=run_id,
             project=project.name,
             deployment_id=deployment.id,
             input=body.input,
             labels=body.labels,
-            timeout_seconds=_timeout(body, deployment, settings),
+            timeout_seconds=_timeout(body, config, settings),
+            priority=body.priority,
+            queue_timeout_seconds=config.run.queue_timeout_seconds or settings.queue_timeout_seconds,
+            concurrency=config.run.concurrency or settings.project_concurrency or None,
             env_version=project.env_version,
             created_by=caller.key_id,
         )
         session.add(row)
         session.flush()
         session.add_all(RunLabel(run_id=run_id, key=name, value=value) for name, value in body.labels.items())
-        start = RunInput(
-            run_id=run_id,
-            project=row.project,
-            deployment_id=row.deployment_id,
-            host=deployment.host,
-            timeout_seconds=row.timeout_seconds,
-            grace_seconds=settings.grace_seconds,
-        )
-        return read_run(session, row, settings), start
+        admitted = [] if row.concurrency is None else admit(session, row.project)
+        others = [
+            run_input(other, session.get_one(Deployment, other.deployment_id).host, settings)
+            for other in admitted
+            if other.id != run_id
+        ]
+        return read_run(session, row, settings), run_input(row, deployment.host, settings), others
 
-    run, start = await platform.transact(record)
+    run, start, others = await platform.transact(record)
     response.headers["Location"] = f"/v1/runs/{run.id}"
     if start is None:
         response.status_code = 200
@@ -181,6 +188,9 @@ async def create_run(
 
         await platform.transact(forget)
         raise
+    for other in others:  # the limit was raised; upkeep tells those that are not told here
+        with contextlib.suppress(Unavailable):
+            await platform.dispatch.admit_run(other)
     return run
 
 
@@ -232,8 +242,7 @@ def _deployment(session: Session, caller: Caller, body: RunCreate) -> Deployment
     return deployment
 
 
-def _timeout(body: RunCreate, deployment: Deployment, settings: Settings) -> int:
-    config = DeploymentConfig.model_validate(deployment.config)
+def _timeout(body: RunCreate, config: DeploymentConfig, settings: Settings) -> int:
     wanted = body.timeout_seconds or config.run.timeout_seconds or settings.default_timeout_seconds
     return min(wanted, settings.max_timeout_seconds)
 
@@ -317,15 +326,7 @@ async def cancel_run(
 
     def read(session: Session) -> tuple[RunRead, RunInput]:
         row = get_run(session, caller, run_id)
-        host = session.get_one(Deployment, row.deployment_id).host
-        start = RunInput(
-            run_id=row.id,
-            project=row.project,
-            deployment_id=row.deployment_id,
-            host=host,
-            timeout_seconds=row.timeout_seconds,
-            grace_seconds=platform.settings.grace_seconds,
-        )
+        start = run_input(row, session.get_one(Deployment, row.deployment_id).host, platform.settings)
         return read_run(session, row, platform.settings), start
 
     run, start = await platform.transact(read)
