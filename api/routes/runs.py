@@ -3,12 +3,14 @@
 import asyncio
 import contextlib
 import json
-from typing import Annotated, Any
+from collections.abc import Iterable
+from typing import Annotated, Any, Literal
 
 import orjson
 from fastapi import APIRouter, Query, Response
 from pydantic import Field, StringConstraints
-from sqlmodel import Session, col, delete, exists, select, tuple_
+from sqlmodel import Session, col, delete, exists, select, tuple_, update
+from sqlmodel.sql.expression import SelectOfScalar
 
 from api.auth import Caller, InvokeCaller, ReadCaller
 from api.idempotency import IdempotencyKey, claim, digest, release
@@ -31,6 +33,9 @@ router = APIRouter(prefix="/runs", tags=["runs"])
 
 _MAX_LABELS = 32
 _MAX_WAIT_SECONDS = 60
+_MAX_CANCELS = 1000
+"""Runs of one bulk cancel: some seconds of work."""
+_CANCELS_AT_ONCE = 16
 
 Label = Annotated[str, StringConstraints(min_length=1, max_length=63, pattern=r"^[A-Za-z0-9._/-]+$")]
 LabelValue = Annotated[str, StringConstraints(max_length=255, pattern=r"^[^\x00]*$")]
@@ -51,6 +56,27 @@ class RunCreate(Body):
 class CancelCreate(Body):
     force: bool = False
     """Without grace."""
+
+
+class RunsCancelCreate(CancelCreate):
+    """Which active runs: those that fit everything that is said, of which there must be something."""
+
+    project: str | None = None
+    deployment_id: str | None = None
+    status: Literal["pending", "running"] | None = None
+    labels: dict[Label, LabelValue] = Field(default_factory=dict, max_length=_MAX_LABELS)
+    run_ids: list[str] | None = Field(default=None, min_length=1, max_length=_MAX_CANCELS)
+
+
+class RunsCancelRead(Read):
+    """What a bulk cancel did; the same call again finds nothing to do, except with ``force``."""
+
+    requested: int
+    """How many runs were asked to end."""
+    run_ids: list[str]
+    """Those; each has ended when its own status says so."""
+    more: bool
+    """Whether there are more than one call takes: call again."""
 
 
 class CancelRead(Read):
@@ -260,24 +286,11 @@ async def list_runs(
     limit: LimitQuery = 50,
 ) -> RunPage:
     """List runs, newest first."""
-    query = select(Run).order_by(col(Run.created_at).desc(), col(Run.id).desc()).limit(limit + 1)
-    if caller.project is not None:
-        query = query.where(Run.project == caller.project)
-    if project is not None:
-        query = query.where(Run.project == project)
-    if deployment_id is not None:
-        query = query.where(Run.deployment_id == deployment_id)
+    query = _newest_first(caller, project, deployment_id, map(_label, label or [])).limit(limit + 1)
     if status is not None:
         query = query.where(Run.status == status)
     if since is not None:
         query = query.where(Run.created_at >= since)
-    for pair in label or []:
-        name, colon, value = pair.partition(":")
-        if not colon:
-            raise InvalidRequest(f"{pair!r} is not a label", hint="write label=key:value")
-        query = query.where(
-            exists().where(col(RunLabel.run_id) == Run.id, col(RunLabel.key) == name, col(RunLabel.value) == value)
-        )
     if cursor is not None:
         query = query.where(tuple_(col(Run.created_at), col(Run.id)) < decode_moment(cursor))
 
@@ -292,6 +305,31 @@ async def list_runs(
 
     runs, next_cursor = await platform.transact(read)
     return RunPage(runs=runs, next_cursor=next_cursor)
+
+
+def _label(pair: str) -> tuple[str, str]:
+    name, colon, value = pair.partition(":")
+    if not colon:
+        raise InvalidRequest(f"{pair!r} is not a label", hint="write label=key:value")
+    return name, value
+
+
+def _newest_first(
+    caller: Caller, project: str | None, deployment_id: str | None, labels: Iterable[tuple[str, str]]
+) -> SelectOfScalar[Run]:
+    """Runs that the caller sees and that fit, before any limit."""
+    query = select(Run).order_by(col(Run.created_at).desc(), col(Run.id).desc())
+    if caller.project is not None:
+        query = query.where(Run.project == caller.project)
+    if project is not None:
+        query = query.where(Run.project == project)
+    if deployment_id is not None:
+        query = query.where(Run.deployment_id == deployment_id)
+    for name, value in labels:
+        query = query.where(
+            exists().where(col(RunLabel.run_id) == Run.id, col(RunLabel.key) == name, col(RunLabel.value) == value)
+        )
+    return query
 
 
 @router.get("/{run_id}")
@@ -346,6 +384,50 @@ async def cancel_run(
         return read_run(session, row, platform.settings)
 
     return await platform.transact(note)
+
+
+@router.post("/cancel", status_code=202)
+async def cancel_runs(body: RunsCancelCreate, platform: PlatformDep, caller: InvokeCaller) -> RunsCancelRead:
+    """Cancel all active runs that fit the filters; a run that has ended meanwhile stays as it is."""
+    if not body.model_dump(exclude={"force"}, exclude_defaults=True):
+        detail = "needs at least one of project, deployment_id, status, labels and run_ids"
+        raise Unprocessable(f"The body {detail}", errors=[{"pointer": "", "detail": detail}])
+    query = _newest_first(caller, body.project, body.deployment_id, body.labels.items())
+    query = query.where(col(Run.status).in_(ACTIVE if body.status is None else (body.status,)))
+    if body.run_ids is not None:
+        query = query.where(col(Run.id).in_(body.run_ids))
+    if not body.force:
+        query = query.where(col(Run.cancel_requested_at).is_(None))
+
+    def read(session: Session) -> tuple[list[RunInput], bool]:
+        for run_id in body.run_ids or ():
+            get_run(session, caller, run_id)
+        rows, more = cut(session.exec(query.limit(_MAX_CANCELS + 1)).all(), _MAX_CANCELS)
+        hosts = {row.deployment_id: session.get_one(Deployment, row.deployment_id).host for row in rows}
+        return [run_input(row, hosts[row.deployment_id], platform.settings) for row in rows], more
+
+    starts, more = await platform.transact(read)
+    limiter = asyncio.Semaphore(_CANCELS_AT_ONCE)
+
+    async def ask(start: RunInput) -> bool:
+        async with limiter:
+            return await _signal(platform, start, body.force)
+
+    answers = await asyncio.gather(*map(ask, starts), return_exceptions=True)
+    asked = [start.run_id for start, answer in zip(starts, answers, strict=True) if answer is True]
+
+    def note(session: Session) -> None:
+        session.exec(
+            update(Run)
+            .where(col(Run.id).in_(asked), col(Run.status).in_(ACTIVE), col(Run.cancel_requested_at).is_(None))
+            .values(cancel_requested_at=now())
+        )
+
+    await platform.transact(note)  # also when the engine went away half-way: who calls again goes on from here
+    for answer in answers:
+        if isinstance(answer, BaseException):
+            raise answer
+    return RunsCancelRead(requested=len(asked), run_ids=asked, more=more)
 
 
 async def _signal(platform: Platform, start: RunInput, force: bool) -> bool:

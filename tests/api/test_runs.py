@@ -338,6 +338,52 @@ async def test_cancel_when_the_engine_is_down_changes_nothing(ready: Api) -> Non
     assert ready.row(Run, made["id"]).cancel_requested_at is None
 
 
+async def test_many_are_canceled_by_what_they_are(ready: Api) -> None:
+    ready.add(
+        Project(name="other"),
+        run(1, status="succeeded"), run(2, status="running"), run(3), run(4, deployment_id="dep_2"), run(5, project="other"),
+        *(RunLabel(run_id=f"run_{number:012d}", key="team", value="a") for number in (1, 3, 5)),
+    )  # fmt: skip
+
+    async def cancel(**body: Any) -> list[int]:
+        answer = (await ready.http.post("/v1/runs/cancel", json=body)).json()
+        assert (answer["requested"], answer["more"]) == (len(answer["run_ids"]), False)
+        return sorted(int(run_id[4:]) for run_id in answer["run_ids"])
+
+    assert await cancel(project="crew", status="pending", labels={"team": "a"}) == [3]
+    assert await cancel(project="crew", status="pending") == [4]
+    assert await cancel(project="crew") == [2]
+    assert await cancel(project="crew") == []
+    assert await cancel(run_ids=["run_000000000001", "run_000000000005"]) == [5]
+    assert await cancel(deployment_id="dep_1", force=True) == [2, 3, 5]
+    assert [force for _, force in ready.dispatch.cancels] == [False] * 4 + [True] * 3
+    one = (await ready.http.get("/v1/runs/run_000000000003")).json()
+    assert one["cancel"]["requested_at"]
+
+
+async def test_a_cancel_of_everything_has_to_be_asked_for(ready: Api) -> None:
+    for body in ({}, {"force": True}, {"labels": {}}):
+        assert_problem(await ready.http.post("/v1/runs/cancel", json=body), 422, "validation_error")
+    assert_problem(await ready.http.post("/v1/runs/cancel", json={"status": "failed"}), 422, "validation_error")
+    assert_problem(await ready.http.post("/v1/runs/cancel", json={"run_ids": ["run_no"]}), 404, "run_not_found")
+
+
+async def test_a_bulk_cancel_goes_on_where_the_engine_went_away(ready: Api) -> None:
+    ready.add(run(1), run(2))
+    ready.dispatch.down.add("cancel_run")
+    assert_problem(await ready.http.post("/v1/runs/cancel", json={"project": "crew"}), 503, "unavailable")
+    ready.dispatch.down.clear()
+    assert (await ready.http.post("/v1/runs/cancel", json={"project": "crew"})).json()["requested"] == 2
+
+
+async def test_a_key_of_one_project_cancels_only_its_runs(ready: Api) -> None:
+    key = make_key("k", ["invoke"], project="crew")
+    ready.add(Project(name="other"), key.row, run(1), run(2, project="other"))
+    headers = {"authorization": f"Bearer {key.secret}"}
+    answer = await ready.http.post("/v1/runs/cancel", json={"status": "pending"}, headers=headers)
+    assert answer.json()["run_ids"] == ["run_000000000001"]
+
+
 @pytest.mark.parametrize(
     ("scopes", "project", "expected"),
     [
