@@ -9,9 +9,11 @@ import contextlib
 import threading
 from collections.abc import Callable, Iterator
 
+from crewship.contracts import container_name
 from crewship.engine import ContainerMissing, Engine
 from crewship.errors import Unavailable
 
+_RUN_PREFIX = container_name("run_", 0)[:-2]
 _LOOK_SECONDS = 0.5
 """Between two looks at containers that nobody has adopted yet: what they may end by tells nobody here."""
 
@@ -30,7 +32,9 @@ class Slots:
     def find_orphans(self) -> None:
         """Look for what runs already; once, before there are activities."""
         with contextlib.suppress(Unavailable):
-            self._orphans = {found.name for found in self._engine.list("run") if found.status == "running"}
+            # By name: a spare that was taken goes on under the label of a spare.
+            running = {found.name for found in self._engine.list() if found.status == "running"}
+            self._orphans = {name for name in running if name.startswith(_RUN_PREFIX)}
 
     @contextlib.contextmanager
     def hold(self, name: str, *, adopted: bool, give_up: Callable[[], bool]) -> Iterator[None]:

@@ -7,7 +7,10 @@ import pytest
 
 from activities import slots
 from activities.slots import Slots
+from crewship.contracts import container_name
 from crewship.engine import ContainerMissing, ContainerState
+
+A, B = container_name("run_a"), container_name("run_b")
 
 
 class Engine:
@@ -17,11 +20,11 @@ class Engine:
         self.running = set(running)
 
     def list(self, kind: str | None = None) -> list[ContainerState]:
-        assert kind == "run"
-        return [self.inspect(name) for name in self.running]
+        assert kind is None
+        return [self.inspect(name) for name in [*self.running, "crewship-spare-dep-1-a"]]
 
     def inspect(self, name: str) -> ContainerState:
-        if name not in self.running:
+        if name not in self.running and "spare" not in name:
             raise ContainerMissing(name)
         return ContainerState(
             id=name, name=name, status="running", exit_code=None, oom_killed=False, labels={}, started_at=""
@@ -78,11 +81,11 @@ def test_one_that_ends_makes_room() -> None:
 
 
 def test_what_ran_before_has_its_slot_before_and_after_it_is_adopted() -> None:
-    engine = Engine("a", "b")
+    engine = Engine(A, B)
     found = make(engine, 2)
     new = Holder(found, "new")
     assert waits(new)
-    adopted = [Holder(found, name, adopted=True) for name in ("a", "b")]
+    adopted = [Holder(found, name, adopted=True) for name in (A, B)]
     assert all(holder.has_it.wait(30) for holder in adopted)
     assert waits(new)
     engine.running.clear()
@@ -94,7 +97,7 @@ def test_what_ran_before_has_its_slot_before_and_after_it_is_adopted() -> None:
 
 
 def test_what_nobody_adopts_counts_until_it_is_gone() -> None:
-    engine = Engine("a")
+    engine = Engine(A)
     new = Holder(make(engine, 1), "new")
     assert waits(new)
     engine.running.clear()
@@ -103,7 +106,7 @@ def test_what_nobody_adopts_counts_until_it_is_gone() -> None:
 
 
 def test_whoever_is_stopped_does_not_wait() -> None:
-    new = Holder(make(Engine("a"), 1), "new")
+    new = Holder(make(Engine(A), 1), "new")
     assert waits(new)
     new.stop.set()
     assert new.has_it.wait(30)
