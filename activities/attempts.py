@@ -11,14 +11,24 @@ _PATIENCE_SECONDS = 30.0
 
 
 class Attempt:
-    """One attempt, and how to make it let go."""
+    """One attempt, and how to make it let go.
+
+    Attributes:
+        launched: Whether there may be a container that goes on when the attempt fails.
+    """
 
     def __init__(self, earlier: "Attempt | None" = None) -> None:
         self._lock = threading.Lock()
         self._hooks: list[Callable[[], None]] = []
         self._asked = False
         self._earlier = earlier
+        self.launched = False
         self.ended = threading.Event()
+
+    @property
+    def is_let_go(self) -> bool:
+        """Whether it was asked to let go."""
+        return self._asked
 
     def on_let_go(self, *hooks: Callable[[], None]) -> None:
         """Call ``hooks`` when the attempt is to let go; at once when it was asked to already."""

@@ -25,9 +25,11 @@ from activities.log_writer import Abandoned, LogWriter, WorkflowGone
 from activities.pulse import Pulse
 from activities.run_records import RunRecords
 from activities.run_spec import RunSpec, load_run
+from activities.slots import Slots
 from activities.spares import Spare, Spares
 from activities.stops import Stops
 from crewship.contracts import (
+    LET_GO,
     ContainerFacts,
     EndFacts,
     FinishInput,
@@ -87,10 +89,12 @@ class ContainerActivities:
         bridge: TemporalBridge,
         sealer: Sealer,
         spares: Spares,
+        slots: Slots,
         settings: Settings,
     ) -> None:
         self._engine, self._store, self._database, self._tail = engine, store, database, tail
         self._bridge, self._sealer, self._spares, self._settings = bridge, sealer, spares, settings
+        self._slots = slots
         self._stops = Stops()
         self._attempts = Attempts()
 
@@ -104,14 +108,20 @@ class ContainerActivities:
         """
         stop = self._stops.watch(run.run_id)
         attempt = self._attempts.begin(run.run_id)
+        name = container_name(run.run_id, run.attempt)
         try:
-            with Pulse(let_go=attempt.let_go):
+            with (
+                Pulse(let_go=attempt.let_go),
+                self._slots.hold(name, adopted=run.epoch > 0, give_up=lambda: stop.is_set() or attempt.is_let_go),
+            ):
+                if attempt.is_let_go:
+                    raise Unavailable("The worker stops")
                 attempt.succeed()
                 return self._run(run, stop, attempt)
         except (LetGo, Abandoned):
-            raise ApplicationError("the container goes on without this attempt", type="LetGo") from None
+            raise ApplicationError("the container goes on without this attempt", type=LET_GO) from None
         except Unavailable as error:
-            raise ApplicationError(error.detail, type="Unavailable") from error
+            raise ApplicationError(error.detail, type=LET_GO if attempt.launched else "Unavailable") from error
         except WorkflowGone:
             self._engine.remove(container_name(run.run_id, run.attempt))
             raise ApplicationError("the run's workflow has ended", type="WorkflowGone", non_retryable=True) from None
@@ -194,7 +204,7 @@ class ContainerActivities:
 
     def _run(self, run: RunContainerInput, stop: threading.Event, attempt: Attempt) -> ContainerFacts:
         workflow_id = run_workflow_id(run.run_id)
-        epoch = activity.info().attempt
+        epoch = run.epoch + activity.info().attempt
         try:
             spec = load_run(self._database, run.run_id, self._sealer, self._settings)
         except LookupError:
@@ -290,6 +300,7 @@ class ContainerActivities:
             on_durable=follower.acknowledge,
         )
         ending = _Ending()
+        attempt.launched = True
         attempt.on_let_go(follower.let_go, writer.abandon)
         try:
             launch = None if spec.launched else records.launch()

@@ -1,7 +1,8 @@
 """Writes a log: batches drafts, gives them their seq and hash, signals the workflow, then hints the tail.
 
 One sender thread a log, so batches are in order and one at a time is under way; what comes meanwhile is the next batch. An
-urgent draft is sent at once. A log line is sent at once when nothing was sent lately; otherwise it lingers until the last
+urgent draft is sent at once. A frame that gave no draft has only to be acknowledged, and goes along with the next that did. A
+log line is sent at once when nothing was sent lately; otherwise it lingers until the last
 batch is some time ago, and longer as the log's budget of signals is used: a workflow takes 10,000 signals in all, and a run
 with a million lines is meant to need under 2,000. Batches over 16 KiB, or beyond the budget of bytes in line, go to the
 object store as zstd segments and the signal carries the pointer.
@@ -38,6 +39,9 @@ INLINE_BUDGET_BYTES = 1024 * 1024
 PENDING_BYTES = 4 * 1024 * 1024
 BATCH_BYTES = 2 * 1024 * 1024
 """Text in one batch at most: what a reader has to expand to show any event of it."""
+
+SILENT_SECONDS = 1.0
+"""How long frames without a draft wait for one that has: each signal costs the workflow engine some 20 ms of CPU."""
 
 LINGER_SECONDS = ((400, 0.025), (800, 0.1), (1200, 0.5), (2000, 2.0), (8000, 10.0))
 """(signals used, seconds between two batches of log lines); beyond the last: 60 s, and urgent drafts wait as well."""
@@ -79,6 +83,9 @@ class _Pending:
     items: deque[_Item] = field(default_factory=deque)
     size_bytes: int = 0
     urgent: bool = False
+    silent: bool = True
+    """Whether nothing of it is anything to show."""
+    since: float = 0.0
 
 
 class LogWriter:
@@ -145,9 +152,13 @@ class LogWriter:
             while self._pending.size_bytes > PENDING_BYTES and self._failure is None and not self._closing:
                 self._condition.wait()
             self._raise_failure()
-            self._pending.items.append(_Item(n, drafts, size, result, end, before))
-            self._pending.size_bytes += size
-            self._pending.urgent = self._pending.urgent or urgent
+            pending, shows = self._pending, bool(drafts) or end is not None
+            if not pending.items:
+                pending.since = time.monotonic()
+            pending.items.append(_Item(n, drafts, size, result, end, before))
+            pending.size_bytes += size
+            pending.urgent = pending.urgent or (urgent and shows)
+            pending.silent = pending.silent and not shows
             self._condition.notify_all()
 
     def flush(self) -> None:
@@ -204,7 +215,8 @@ class LogWriter:
                 pending = self._pending
                 if pending.items:
                     urgent = pending.urgent and self.signals < LINGER_SECONDS[-1][0]
-                    wait = self._last_sent + self._linger_seconds() - time.monotonic()
+                    due = pending.since + SILENT_SECONDS if pending.silent else self._last_sent + self._linger_seconds()
+                    wait = due - time.monotonic()
                     if urgent or wait <= 0 or pending.size_bytes >= BATCH_BYTES:
                         break
                     self._condition.wait(wait)
@@ -217,7 +229,7 @@ class LogWriter:
                 size += items[-1].size_bytes
             pending.size_bytes -= size
             if not pending.items:
-                pending.urgent = False
+                pending.urgent, pending.silent = False, True
             self._last_sent = time.monotonic()
             self._sending = True
             self._condition.notify_all()

@@ -12,8 +12,9 @@ from temporalio import activity
 from activities.archiving import archive_log
 from activities.bridge import TemporalBridge
 from crewship import archive, temporal
+from crewship.admission import ACTIVE, admit, held, run_input
 from crewship.clock import now
-from crewship.contracts import CloseRunInput, DeployInput, RunInput, run_workflow_id
+from crewship.contracts import CloseRunInput, DeployInput, run_workflow_id
 from crewship.db import session as transaction
 from crewship.models import Deployment, Run
 from crewship.settings import Settings
@@ -62,14 +63,20 @@ class RunActivities:
                     run.usage = dict(close.usage)
                 session.add(run)
         self._tail.publish(workflow_id, b'{"closed":true}')
+        if run is not None and run.concurrency is not None:
+            self._admit(run.project)
 
     @activity.defn
     def reconcile(self) -> int:
-        """Start the workflows of rows that were written and then left; how many.
+        """Start the workflows of rows that were written and then left; how many. Tell runs that were admitted and not told.
 
-        Correctness: idempotent; starting a workflow twice is harmless, its id is derived from the row's.
+        Correctness: idempotent; starting a workflow twice is harmless, its id is derived from the row's, and so is admitting it.
         """
         before = now() - _ORPHAN_AGE
+        with transaction(self._database) as session:
+            holding = session.exec(select(Run.project).where(col(Run.status).in_(ACTIVE), held()).distinct()).all()
+        for project in holding:
+            self._admit(project)
         started = 0
         with transaction(self._database) as session:
             runs = session.exec(
@@ -81,7 +88,8 @@ class RunActivities:
                 select(Deployment).where(Deployment.status == "pending", col(Deployment.created_at) < before)
             ).all()
         for run, deployment in runs:
-            self._start(temporal.start_run(self._bridge.client, self.run_input(run, deployment, self._settings)))
+            start = temporal.start_run if run.admitted_at is None else temporal.admit_run
+            self._start(start(self._bridge.client, run_input(run, deployment.host, self._settings)))
             started += 1
         for deployment in deployments:
             deploy = DeployInput(
@@ -118,16 +126,15 @@ class RunActivities:
             activity.heartbeat()
         return len(due)
 
-    @staticmethod
-    def run_input(run: Run, deployment: Deployment, settings: Settings) -> RunInput:
-        return RunInput(
-            run_id=run.id,
-            project=run.project,
-            deployment_id=run.deployment_id,
-            host=deployment.host,
-            timeout_seconds=run.timeout_seconds,
-            grace_seconds=settings.grace_seconds,
-        )
+    def _admit(self, project: str) -> None:
+        """Give the places of ``project`` that are free, and tell whoever got one."""
+        with transaction(self._database) as session:
+            admitted = [
+                run_input(run, session.get_one(Deployment, run.deployment_id).host, self._settings)
+                for run in admit(session, project)
+            ]
+        for run in admitted:
+            self._start(temporal.admit_run(self._bridge.client, run))
 
     def _start(self, call: Any) -> None:
         self._bridge.run(call)

@@ -33,6 +33,10 @@ class Dispatch(Protocol):
 
     async def start_run(self, run: RunInput) -> None: ...
 
+    async def admit_run(self, run: RunInput) -> None:
+        """Start the run, or let it go on when it is held."""
+        ...
+
     async def start_deploy(self, deploy: DeployInput) -> None: ...
 
     async def start_project_deletion(self, project: ProjectRef) -> None: ...
@@ -73,6 +77,9 @@ class TemporalDispatch:
 
     async def start_run(self, run: RunInput) -> None:
         await temporal.start_run(self._client, run)
+
+    async def admit_run(self, run: RunInput) -> None:
+        await temporal.admit_run(self._client, run)
 
     async def start_deploy(self, deploy: DeployInput) -> None:
         await temporal.start_deploy(self._client, deploy)

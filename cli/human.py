@@ -64,6 +64,9 @@ def count(number: int, noun: str) -> str:
 
 def waiting(waiting_for: Mapping[str, Any]) -> str:
     """``Run.waiting_for`` in words."""
-    if waiting_for.get("reason") == "capacity":
-        return f"a free slot, number {waiting_for.get('position')} in the queue"
-    return str(waiting_for.get("reason") or "")
+    place = {"capacity": "a free slot", "project_concurrency": "a place in its project"}.get(
+        waiting_for.get("reason", "")
+    )
+    if place is None:
+        return str(waiting_for.get("reason") or "")
+    return f"{place}, number {waiting_for.get('position')} in the queue"

@@ -35,6 +35,9 @@ def invoke(
     timeout: Annotated[
         int | None, typer.Option("--timeout", metavar="SECONDS", min=1, help="End the run after so long.")
     ] = None,
+    priority: Annotated[
+        int | None, typer.Option("--priority", metavar="1-5", min=1, max=5, help="1 is most urgent; default: 3.")
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the Run as JSON; with --stream the events as NDJSON.")
     ] = False,
@@ -60,6 +63,8 @@ def invoke(
         body["labels"] = read_labels(label)
     if timeout:
         body["timeout_seconds"] = timeout
+    if priority:
+        body["priority"] = priority
     chosen = None
     if deployment is not None:
         if not deployment.startswith("dep_"):

@@ -163,13 +163,50 @@ def _ending(data: dict[str, Any]) -> str:
 
 
 @app.command("cancel")
-def cancel_run(
+def cancel_runs(
     ctx: typer.Context,
-    run: RunId,
+    runs: Annotated[list[str] | None, typer.Argument(metavar="[RUN]...")] = None,
+    project: Project = None,
+    name: Name = None,
+    deployment: Annotated[str | None, typer.Option("--deployment", metavar="DEP")] = None,
+    status: Annotated[
+        str | None, typer.Option("--status", metavar="STATUS", help="pending or running; default: both.")
+    ] = None,
+    label: Annotated[
+        list[str] | None, typer.Option("--label", "-l", metavar="K=V", help="With this label; repeated: with all.")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Without the grace period: kill at once.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Cancel a run, and wait until its container is gone."""
+    """Cancel runs, by id or all that fit, and wait until their containers are gone.
+
+    Examples:
+
+      crewship runs cancel run_abc123
+
+      crewship runs cancel -p research-crew --status pending
+    """
+    from cli.invoke import read_labels
+    from crewship.errors import Usage
+
+    fits: dict[str, Any] = {
+        "project": choose_project(project, name).name if project or name else None,
+        "deployment_id": deployment,
+        "status": status,
+        "labels": read_labels(label or []) or None,
+    }
+    fits = {key: value for key, value in fits.items() if value is not None}
+    if status is not None and status not in ("pending", "running"):
+        raise Usage(f"a run that is {status!r} cannot be canceled", hint="--status pending, or --status running")
+    if bool(runs) == bool(fits):
+        raise Usage("which runs?", hint="name some, or say which: crewship runs cancel -p PROJECT --status pending")
+    if runs is not None and len(runs) == 1:
+        _cancel_one(ctx, runs[0], force=force, as_json=as_json)
+    else:
+        _cancel_many(ctx, {"run_ids": runs} if runs else fits, force=force, as_json=as_json)
+
+
+def _cancel_one(ctx: typer.Context, run: str, *, force: bool, as_json: bool) -> None:
     from cli.client import segment
     from cli.human import duration, parse_time
     from cli.output import data_json, say, say_done
@@ -193,6 +230,36 @@ def cancel_run(
         say_done(f"{run} is canceled")
     else:
         say(f"{run} had ended already: {found['status']}")
+
+
+def _cancel_many(ctx: typer.Context, which: dict[str, Any], *, force: bool, as_json: bool) -> None:
+    from cli.client import segment
+    from cli.human import count
+    from cli.output import data_json, say, say_done
+    from cli.screen import Screen
+
+    run_ids: list[str] = []
+    canceled = 0
+    with connect(ctx) as client, Screen(lambda: f"canceling {count(len(run_ids), 'run')}"):
+        more = True
+        while more:
+            answer = client.post("/runs/cancel", which | {"force": force})
+            run_ids += [run_id for run_id in answer["run_ids"] if run_id not in run_ids]
+            more = answer["more"]
+        for run_id in run_ids:
+            run = {"status": "pending"}
+            while run["status"] in ("pending", "running"):
+                run = client.get(f"/runs/{segment(run_id)}", wait=20)
+            canceled += run["status"] == "canceled"
+    if as_json:
+        data_json({"requested": len(run_ids), "run_ids": run_ids})
+        return
+    if not run_ids:
+        say("No such runs to cancel; crewship runs list shows which are active")
+        return
+    say_done(f"{count(canceled, 'run')} canceled")
+    if canceled < len(run_ids):
+        say(f"  {count(len(run_ids) - canceled, 'run')} ended on their own first")
 
 
 @app.command("artifacts")

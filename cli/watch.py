@@ -181,7 +181,7 @@ class Watch:
         if timeline is not None and timeline.activity:
             return timeline.activity
         waiting = self._run.get("waiting_for") or {}
-        if waiting.get("reason") == "capacity":
+        if waiting.get("position"):
             return f"{self._run_id}  waits for {waiting_words(waiting)}"
         if waiting and self._after == 0:
             return f"{self._run_id}  starting"

@@ -69,6 +69,10 @@ class RunConfig(_Table):
     """As in the file; :func:`memory_bytes` reads it."""
     cpus: float | None = Field(default=None, gt=0, le=1024)
     pids: int | None = Field(default=None, ge=16)
+    concurrency: int | None = Field(default=None, ge=1)
+    """Runs of the project at once; further ones wait."""
+    queue_timeout_seconds: int | None = Field(default=None, ge=1)
+    """How long a run may wait for its start."""
     warm: int | None = Field(default=None, ge=0, le=64)
     """Containers to keep with the crew imported."""
     artifacts: list[str] = Field(default_factory=list)

@@ -31,6 +31,15 @@ def runs_queue(host: str) -> str:
     return f"crewship-runs-{host}"
 
 
+def adoption_queue(host: str) -> str:
+    """``run_container`` once more, for containers that go on and have nobody who follows them: they have their slot."""
+    return f"crewship-adopt-{host}"
+
+
+LET_GO = "LetGo"
+"""Type of ``run_container``'s failure when the container goes on without it."""
+
+
 def run_workflow_id(run_id: str) -> str:
     return f"run-{run_id}"
 
@@ -157,6 +166,11 @@ class RunInput(Message):
     host: str
     timeout_seconds: int
     grace_seconds: float
+    priority: int = 3
+    """1, the most urgent, to 5."""
+    queue_timeout_seconds: int | None = None
+    held: bool = False
+    """Its project has no place for it yet: wait for the signal ``admit``."""
 
 
 class CancelInput(Message):
@@ -170,6 +184,8 @@ class RunContainerInput(Message):
     attempt: int
     timeout_seconds: int
     grace_seconds: float
+    epoch: int = 0
+    """The log's fence when this was scheduled; an attempt writes under its own number beyond it."""
 
 
 class ContainerFacts(Message):

@@ -55,7 +55,10 @@ class Activation(SQLModel, table=True):
 
 
 class Run(SQLModel, table=True):
-    __table_args__ = (Index("ix_run_project_created", "project", "created_at"),)
+    __table_args__ = (
+        Index("ix_run_project_created", "project", "created_at"),
+        Index("ix_run_project_status", "project", "status"),
+    )
 
     id: str = Field(primary_key=True)
     project: str = Field(foreign_key="project.name", index=True)
@@ -69,6 +72,14 @@ class Run(SQLModel, table=True):
     """Kept from the crew's result until the run is closed, then part of ``error``."""
     labels: dict[str, str] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))
     timeout_seconds: int
+    priority: int = Field(default=3, sa_column_kwargs={"server_default": "3"})
+    """1, the most urgent, to 5."""
+    queue_timeout_seconds: int | None = None
+    """How long it may wait for its start; None: of a run that is older than the limit."""
+    concurrency: int | None = None
+    """How many runs of its project may be at work at once; None: no limit (``crewship.admission``)."""
+    admitted_at: datetime | None = None
+    """When a run with such a limit was let into the queue."""
     env_version: int
     created_by: str = ""
     created_at: datetime = Field(default_factory=now, index=True)

@@ -64,6 +64,10 @@ class Settings(BaseSettings):
     import_timeout_seconds: int = 120
     """How long the smoke boot may take to import the entrypoint."""
 
+    project_concurrency: int = Field(default=0, ge=0)
+    """Runs of one project at once (``[run] concurrency`` overrides); 0: as many as there is room for."""
+    queue_timeout_seconds: int = Field(default=86_400, ge=1)
+    """How long a run may wait for its start (``[run] queue_timeout_seconds`` overrides)."""
     default_timeout_seconds: int = 3600
     max_timeout_seconds: int = 86_400
     grace_seconds: float = 5.0

@@ -95,8 +95,17 @@ async def check(client: Client) -> None:
         raise _unavailable()
 
 
-async def start_run(client: Client, run: RunInput) -> None:
-    """Start ``RunWorkflow``; harmless when it was started before."""
+async def admit_run(client: Client, run: RunInput) -> None:
+    """Tell ``RunWorkflow`` that its project has a place for it, and start it if it was not; harmless when repeated."""
+    await start_run(client, run, signal="admit")
+
+
+async def start_run(client: Client, run: RunInput, *, signal: str | None = None) -> None:
+    """Start ``RunWorkflow``; harmless when it was started before.
+
+    Args:
+        signal: Without argument; sent with the start, or to the workflow that is there.
+    """
     await _start(
         client,
         "Run",
@@ -106,6 +115,7 @@ async def start_run(client: Client, run: RunInput) -> None:
         deployment_id=run.deployment_id,
         summary=f"run of {run.project}",
         details=f"**{run.run_id}** of project `{run.project}`, deployment `{run.deployment_id}`",
+        signal=signal,
     )
 
 
@@ -238,6 +248,7 @@ async def _start(
     summary: str,
     details: str,
     reuse: WorkflowIDReusePolicy = WorkflowIDReusePolicy.REJECT_DUPLICATE,
+    signal: str | None = None,
 ) -> None:
     try:
         await _call(
@@ -248,7 +259,10 @@ async def _start(
                     id=workflow_id,
                     task_queue=contracts.WORKFLOW_QUEUE,
                     id_reuse_policy=reuse,
-                    id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
+                    id_conflict_policy=(
+                        WorkflowIDConflictPolicy.FAIL if signal is None else WorkflowIDConflictPolicy.USE_EXISTING
+                    ),
+                    start_signal=signal,
                     search_attributes=_attributes(project, deployment_id, "running"),
                     static_summary=summary,
                     static_details=details,
@@ -299,7 +313,6 @@ def _unavailable() -> Unavailable:
 
 
 __all__ = [
-    "SEARCH_ATTRIBUTES", "STATUS", "WorkflowUpdateStage", "cancel_run", "check", "connect", "delete_histories",
-    "query_events", "query_head",
-    "rollback", "signal", "start_deploy", "start_project_deletion", "start_run",
+    "SEARCH_ATTRIBUTES", "STATUS", "WorkflowUpdateStage", "admit_run", "cancel_run", "check", "connect", "delete_histories",
+    "query_events", "query_head", "rollback", "signal", "start_deploy", "start_project_deletion", "start_run",
 ]  # fmt: skip

@@ -1,9 +1,10 @@
-"""The worker: binds adapters to activities and serves three task queues until it is told to stop.
+"""The worker: binds adapters to activities and serves four task queues until it is told to stop.
 
 * ``crewship``: workflows, and activities that touch records only;
 * ``crewship-host-<host>``: what must happen on this container host and is short: builds, stop, finish, sweep;
 * ``crewship-runs-<host>``: ``run_container`` alone. Its slots are the host's capacity; what is too much waits in Temporal,
-  where priority and fairness can order it.
+  where priority and fairness can order it;
+* ``crewship-adopt-<host>``: ``run_container`` for containers that go on without a follower. They wait behind nobody.
 
 On SIGTERM it takes no new work and lets go of the containers it follows: they go on, and the next worker adopts them.
 """
@@ -25,6 +26,7 @@ from activities.deployments import DeploymentActivities
 from activities.maintenance import MaintenanceActivities
 from activities.projects import ProjectActivities
 from activities.runs import RunActivities
+from activities.slots import Slots
 from activities.spares import Spares
 from crewship import contracts, temporal
 from crewship.db import migrate, open_database
@@ -49,6 +51,8 @@ logger = logging.getLogger(__name__)
 _GRACEFUL = timedelta(seconds=5)
 _CONTROL_SLOTS = 32
 """Builds wait for the engine most of their time; stops must never wait for a slot."""
+_ADOPTED = 256
+"""Containers that may be adopted at once: more than a host runs, so that none waits. A thread each, made when it is needed."""
 
 
 async def connect(settings: Settings, patience_seconds: float = 60) -> Client:
@@ -66,7 +70,7 @@ async def connect(settings: Settings, patience_seconds: float = 60) -> Client:
 
 @contextlib.asynccontextmanager
 async def workers(settings: Settings, client: Client) -> AsyncIterator[list[Worker]]:
-    """The three workers, bound to this host's engine; adapters are closed at the end."""
+    """The four workers, bound to this host's engine; adapters are closed at the end."""
     database = open_database(settings.database)
     migrate(database)
     store = open_store(settings.objects)
@@ -76,6 +80,7 @@ async def workers(settings: Settings, client: Client) -> AsyncIterator[list[Work
     builder = ImageBuilder(engine, settings)
     sealer = Sealer(load_or_create_key(settings.secret_key_path))
     spares = Spares(engine, settings.spare_containers, settings.spare_seconds, sealer.nonce)
+    slots = Slots(engine, settings.run_capacity)
     containers = ContainerActivities(
         engine=engine,
         store=store,
@@ -84,6 +89,7 @@ async def workers(settings: Settings, client: Client) -> AsyncIterator[list[Work
         bridge=bridge,
         sealer=sealer,
         spares=spares,
+        slots=slots,
         settings=settings,
     )
     runs = RunActivities(store=store, database=database, tail=tail, bridge=bridge, settings=settings)
@@ -105,8 +111,9 @@ async def workers(settings: Settings, client: Client) -> AsyncIterator[list[Work
     with contextlib.suppress(CrewshipError):
         await asyncio.to_thread(maintenance.remove_spares)
         await asyncio.to_thread(deployments.warm_up)
+    await asyncio.to_thread(slots.find_orphans)
     watch = asyncio.create_task(watch_engine(engine, database, settings.host))
-    executors = [ThreadPoolExecutor(count) for count in (16, _CONTROL_SLOTS, settings.run_capacity)]
+    executors = [ThreadPoolExecutor(count) for count in (16, _CONTROL_SLOTS, settings.run_capacity, _ADOPTED)]
     try:
         yield [
             Worker(
@@ -154,6 +161,15 @@ async def workers(settings: Settings, client: Client) -> AsyncIterator[list[Work
                 activities=[containers.run_container],
                 activity_executor=executors[2],
                 max_concurrent_activities=settings.run_capacity,
+                graceful_shutdown_timeout=_GRACEFUL,
+                max_heartbeat_throttle_interval=timedelta(seconds=1),
+            ),
+            Worker(
+                client,
+                task_queue=contracts.adoption_queue(settings.host),
+                activities=[containers.run_container],
+                activity_executor=executors[3],
+                max_concurrent_activities=_ADOPTED,
                 graceful_shutdown_timeout=_GRACEFUL,
                 max_heartbeat_throttle_interval=timedelta(seconds=1),
             ),

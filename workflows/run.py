@@ -1,8 +1,8 @@
 """A run: owns its event log, has its container run on the host, and makes sure that it ends, and ends once.
 
-    run_container ──► classify ──► finish_container ──► terminal event ──► close_run
-         ▲                          (artifacts, remove)                     (archive, then the row)
-      cancel: stop_container at once, on the host's control queue
+    container ──► classify ──► finish_container ──► terminal event ──► close_run
+        ▲                       (artifacts, remove)                     (archive, then the row)
+     cancel: stop_container at once, on the host's control queue
 
 The terminal state is decided here, in one place, from facts. A cancel by signal and by the Temporal UI's own button are the same.
 """
@@ -13,8 +13,7 @@ from datetime import timedelta
 from typing import TypeVar
 
 from temporalio import workflow
-from temporalio.common import RetryPolicy
-from temporalio.exceptions import ActivityError, is_cancelled_exception
+from temporalio.exceptions import ActivityError
 
 with workflow.unsafe.imports_passed_through():
     from activities.containers import ContainerActivities
@@ -28,7 +27,6 @@ with workflow.unsafe.imports_passed_through():
         ContainerFacts,
         FinishInput,
         FinishResult,
-        RunContainerInput,
         RunError,
         RunInput,
         RunResult,
@@ -39,15 +37,10 @@ with workflow.unsafe.imports_passed_through():
     from crewship.events import Draft
     from crewship.outcome import classify
     from crewship.temporal import STATUS
+    from workflows.container import HEARTBEAT_TIMEOUT, RETRY, Container, QueueTimeout
     from workflows.logged import Logged
 
 T = TypeVar("T")
-
-RETRY = RetryPolicy(initial_interval=timedelta(milliseconds=200), maximum_interval=timedelta(seconds=10))
-"""The platform's own steps are tried until they work; none of them repeats the crew's code."""
-
-HEARTBEAT_TIMEOUT = timedelta(seconds=5)
-"""Five missed beats (``activities.pulse``): how long a killed worker's container goes without a follower."""
 
 _TERMINAL = {"succeeded": "run.completed", "failed": "run.failed", "canceled": "run.canceled"}
 
@@ -58,6 +51,7 @@ class RunWorkflow(Logged):
     def __init__(self, run: RunInput) -> None:
         super().__init__()
         self.run_input = run
+        self.container = Container(run, self.log)
         self.force = False
         self.cancel_requested_at = ""
         self.stop_result: StopResult | None = None
@@ -67,6 +61,10 @@ class RunWorkflow(Logged):
     def cancel(self, cancel: CancelInput) -> None:
         self._request_cancel(cancel.force)
 
+    @workflow.signal(description="Start the run: its project has a place for it")
+    def admit(self) -> None:
+        self.container.admit()
+
     def _request_cancel(self, force: bool) -> None:
         if not self.cancel_requested:
             self.cancel_requested = True
@@ -75,19 +73,7 @@ class RunWorkflow(Logged):
 
     @workflow.run
     async def run(self, run: RunInput) -> RunResult:
-        container = workflow.start_activity_method(
-            ContainerActivities.run_container,
-            RunContainerInput(
-                run_id=run.run_id, attempt=1, timeout_seconds=run.timeout_seconds, grace_seconds=run.grace_seconds
-            ),
-            task_queue=contracts.runs_queue(run.host),
-            heartbeat_timeout=HEARTBEAT_TIMEOUT,
-            start_to_close_timeout=timedelta(seconds=run.timeout_seconds + 600),
-            retry_policy=RETRY,
-            cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
-            summary=f"run the crew in {contracts.container_name(run.run_id)}",
-        )
-        facts, lost = await self._ended(container)
+        facts, lost = await self._ended()
         status, error = (
             ("failed", lost)
             if lost is not None
@@ -99,18 +85,7 @@ class RunWorkflow(Logged):
                 timeout_seconds=run.timeout_seconds,
             )
         )
-        finished = await self._uninterrupted(
-            workflow.start_activity_method(
-                ContainerActivities.finish_container,
-                FinishInput(run_id=run.run_id, attempt=1),
-                task_queue=contracts.host_queue(run.host),
-                heartbeat_timeout=HEARTBEAT_TIMEOUT,
-                start_to_close_timeout=timedelta(minutes=30),
-                schedule_to_close_timeout=timedelta(hours=1),
-                retry_policy=RETRY,
-                summary="collect artifacts, remove the container",
-            )
-        )
+        finished = await self._finished(lost)
         if finished.limit_exceeded and status == "succeeded":
             status, error = classify(
                 facts.model_copy(update={"artifact_limit": True}),
@@ -122,16 +97,14 @@ class RunWorkflow(Logged):
         await workflow.wait_condition(workflow.all_handlers_finished)
         return await self._close(facts, finished, status, error)
 
-    async def _ended(
-        self, container: "workflow.ActivityHandle[ContainerFacts]"
-    ) -> tuple[ContainerFacts, RunError | None]:
+    async def _ended(self) -> tuple[ContainerFacts, RunError | None]:
         """Wait for the container's end; on a cancel have it stopped, harder when asked again."""
-        watch = asyncio.create_task(self._stop_when_asked(container))
+        watch = asyncio.create_task(self._stop_when_asked())
         try:
-            return await self._uninterrupted(container), None
-        except ActivityError as error:
-            if is_cancelled_exception(error):  # it never began: there was no free slot yet
-                return ContainerFacts(started=False, end=None, canceled_before_start=True), None
+            return await self._uninterrupted(asyncio.create_task(self.container.ended())), None
+        except QueueTimeout:
+            return ContainerFacts(started=False, end=None), _queue_timeout(self.run_input)
+        except ActivityError:
             return ContainerFacts(started=False, end=self.log.end), RunError(
                 code="host_lost",
                 message="The host that ran the container cannot be reached any more",
@@ -141,7 +114,24 @@ class RunWorkflow(Logged):
             watch.cancel()
             await asyncio.gather(*self.stops, return_exceptions=True)  # their times are part of the outcome
 
-    async def _uninterrupted(self, handle: "workflow.ActivityHandle[T]") -> T:
+    async def _finished(self, lost: RunError | None) -> FinishResult:
+        """Have what is left of the container collected and removed."""
+        if lost is not None and lost.code == "queue_timeout":  # there was none, and its host may be away
+            return FinishResult(artifact_count=0, gone_at_ms=round(workflow.time() * 1000))
+        return await self._uninterrupted(
+            workflow.start_activity_method(
+                ContainerActivities.finish_container,
+                FinishInput(run_id=self.run_input.run_id, attempt=1),
+                task_queue=contracts.host_queue(self.run_input.host),
+                heartbeat_timeout=HEARTBEAT_TIMEOUT,
+                start_to_close_timeout=timedelta(minutes=30),
+                schedule_to_close_timeout=timedelta(hours=1),
+                retry_policy=RETRY,
+                summary="collect artifacts, remove the container",
+            )
+        )
+
+    async def _uninterrupted(self, handle: "asyncio.Task[T]") -> T:
         """Wait for an activity; a cancel of the workflow (the UI's button) becomes a cancel of the run."""
         while True:
             try:
@@ -151,10 +141,10 @@ class RunWorkflow(Logged):
                     raise
                 self._request_cancel(force=False)
 
-    async def _stop_when_asked(self, container: "workflow.ActivityHandle[ContainerFacts]") -> None:
+    async def _stop_when_asked(self) -> None:
         await workflow.wait_condition(lambda: self.cancel_requested)
         workflow.set_current_details("cancel requested")
-        container.cancel()  # ends it when it waits for a slot, tells it otherwise
+        self.container.leave_queue()
         while True:
             force = self.force
             stop = asyncio.create_task(self._stop(force))
@@ -226,6 +216,15 @@ class RunWorkflow(Logged):
             )
         )
         return RunResult(status=status, error_code=error.code if error else None)
+
+
+def _queue_timeout(run: RunInput) -> RunError:
+    return RunError(
+        code="queue_timeout",
+        message=f"The run waited longer than {run.queue_timeout_seconds} s for its start",
+        hint="set queue_timeout_seconds or concurrency under [run] in crewship.toml, "
+        "or give the host more room: CREWSHIP_RUN_CAPACITY",
+    )
 
 
 def _time(milliseconds: int | None) -> str | None:

@@ -1,13 +1,16 @@
 """Runs: start, list, show, cancel."""
 
 import asyncio
+import contextlib
 import json
-from typing import Annotated, Any
+from collections.abc import Iterable
+from typing import Annotated, Any, Literal
 
 import orjson
 from fastapi import APIRouter, Query, Response
 from pydantic import Field, StringConstraints
-from sqlmodel import Session, col, delete, exists, select, tuple_
+from sqlmodel import Session, col, delete, exists, select, tuple_, update
+from sqlmodel.sql.expression import SelectOfScalar
 
 from api.auth import Caller, InvokeCaller, ReadCaller
 from api.idempotency import IdempotencyKey, claim, digest, release
@@ -16,6 +19,7 @@ from api.pages import CursorQuery, LimitQuery, cut, decode_moment, encode_cursor
 from api.state import Platform, PlatformDep
 from api.waiting import WaitingRead, waiting_for
 from api.wire import Body, ErrorRead, Events, MomentQuery, Read, Time
+from crewship.admission import ACTIVE, admit, run_input
 from crewship.clock import duration_ms, now, rfc3339
 from crewship.config import DeploymentConfig
 from crewship.contracts import RunInput, RunStatus, run_workflow_id
@@ -27,9 +31,11 @@ from crewship.settings import Settings
 
 router = APIRouter(prefix="/runs", tags=["runs"])
 
-ACTIVE = ("pending", "running")
 _MAX_LABELS = 32
 _MAX_WAIT_SECONDS = 60
+_MAX_CANCELS = 1000
+"""Runs of one bulk cancel: some seconds of work."""
+_CANCELS_AT_ONCE = 16
 
 Label = Annotated[str, StringConstraints(min_length=1, max_length=63, pattern=r"^[A-Za-z0-9._/-]+$")]
 LabelValue = Annotated[str, StringConstraints(max_length=255, pattern=r"^[^\x00]*$")]
@@ -43,11 +49,34 @@ class RunCreate(Body):
     input: dict[str, Any] = Field(default_factory=dict)
     labels: dict[Label, LabelValue] = Field(default_factory=dict, max_length=_MAX_LABELS)
     timeout_seconds: int | None = Field(default=None, ge=1)
+    priority: int = Field(default=3, ge=1, le=5)
+    """1, the most urgent, to 5: who gets the next free place."""
 
 
 class CancelCreate(Body):
     force: bool = False
     """Without grace."""
+
+
+class RunsCancelCreate(CancelCreate):
+    """Which active runs: those that fit everything that is said, of which there must be something."""
+
+    project: str | None = None
+    deployment_id: str | None = None
+    status: Literal["pending", "running"] | None = None
+    labels: dict[Label, LabelValue] = Field(default_factory=dict, max_length=_MAX_LABELS)
+    run_ids: list[str] | None = Field(default=None, min_length=1, max_length=_MAX_CANCELS)
+
+
+class RunsCancelRead(Read):
+    """What a bulk cancel did; the same call again finds nothing to do, except with ``force``."""
+
+    requested: int
+    """How many runs were asked to end."""
+    run_ids: list[str]
+    """Those; each has ended when its own status says so."""
+    more: bool
+    """Whether there are more than one call takes: call again."""
 
 
 class CancelRead(Read):
@@ -71,6 +100,7 @@ class RunRead(Read):
     completed_at: Time | None
     duration_ms: int | None
     timeout_seconds: int
+    priority: int
     waiting_for: WaitingRead | None
     cancel: CancelRead | None
     usage: dict[str, Any]
@@ -97,6 +127,7 @@ class RunRead(Read):
             completed_at=row.completed_at,
             duration_ms=duration,
             timeout_seconds=row.timeout_seconds,
+            priority=row.priority,
             waiting_for=waiting,
             cancel=_cancel(row),
             usage=row.usage,
@@ -135,36 +166,38 @@ async def create_run(
     await platform.dispatch.check()
     run_id, scope = new_id("run"), f"runs:{caller.key_id}"
 
-    def record(session: Session) -> tuple[RunRead, RunInput | None]:
-        if (held := claim(session, scope, key, digest(content), run_id)) != run_id:
-            return read_run(session, get_run(session, caller, held), settings), None
+    def record(session: Session) -> tuple[RunRead, RunInput | None, list[RunInput]]:
+        if (taken := claim(session, scope, key, digest(content), run_id)) != run_id:
+            return read_run(session, get_run(session, caller, taken), settings), None, []
         deployment = _deployment(session, caller, body)
         require_engine(session, deployment.host)
         project = require_live(get_project(session, caller, deployment.project))
+        config = DeploymentConfig.model_validate(deployment.config)
         row = Run(
             id=run_id,
             project=project.name,
             deployment_id=deployment.id,
             input=body.input,
             labels=body.labels,
-            timeout_seconds=_timeout(body, deployment, settings),
+            timeout_seconds=_timeout(body, config, settings),
+            priority=body.priority,
+            queue_timeout_seconds=config.run.queue_timeout_seconds or settings.queue_timeout_seconds,
+            concurrency=config.run.concurrency or settings.project_concurrency or None,
             env_version=project.env_version,
             created_by=caller.key_id,
         )
         session.add(row)
         session.flush()
         session.add_all(RunLabel(run_id=run_id, key=name, value=value) for name, value in body.labels.items())
-        start = RunInput(
-            run_id=run_id,
-            project=row.project,
-            deployment_id=row.deployment_id,
-            host=deployment.host,
-            timeout_seconds=row.timeout_seconds,
-            grace_seconds=settings.grace_seconds,
-        )
-        return read_run(session, row, settings), start
+        admitted = [] if row.concurrency is None else admit(session, row.project)
+        others = [
+            run_input(other, session.get_one(Deployment, other.deployment_id).host, settings)
+            for other in admitted
+            if other.id != run_id
+        ]
+        return read_run(session, row, settings), run_input(row, deployment.host, settings), others
 
-    run, start = await platform.transact(record)
+    run, start, others = await platform.transact(record)
     response.headers["Location"] = f"/v1/runs/{run.id}"
     if start is None:
         response.status_code = 200
@@ -181,6 +214,9 @@ async def create_run(
 
         await platform.transact(forget)
         raise
+    for other in others:  # the limit was raised; upkeep tells those that are not told here
+        with contextlib.suppress(Unavailable):
+            await platform.dispatch.admit_run(other)
     return run
 
 
@@ -232,8 +268,7 @@ def _deployment(session: Session, caller: Caller, body: RunCreate) -> Deployment
     return deployment
 
 
-def _timeout(body: RunCreate, deployment: Deployment, settings: Settings) -> int:
-    config = DeploymentConfig.model_validate(deployment.config)
+def _timeout(body: RunCreate, config: DeploymentConfig, settings: Settings) -> int:
     wanted = body.timeout_seconds or config.run.timeout_seconds or settings.default_timeout_seconds
     return min(wanted, settings.max_timeout_seconds)
 
@@ -251,24 +286,11 @@ async def list_runs(
     limit: LimitQuery = 50,
 ) -> RunPage:
     """List runs, newest first."""
-    query = select(Run).order_by(col(Run.created_at).desc(), col(Run.id).desc()).limit(limit + 1)
-    if caller.project is not None:
-        query = query.where(Run.project == caller.project)
-    if project is not None:
-        query = query.where(Run.project == project)
-    if deployment_id is not None:
-        query = query.where(Run.deployment_id == deployment_id)
+    query = _newest_first(caller, project, deployment_id, map(_label, label or [])).limit(limit + 1)
     if status is not None:
         query = query.where(Run.status == status)
     if since is not None:
         query = query.where(Run.created_at >= since)
-    for pair in label or []:
-        name, colon, value = pair.partition(":")
-        if not colon:
-            raise InvalidRequest(f"{pair!r} is not a label", hint="write label=key:value")
-        query = query.where(
-            exists().where(col(RunLabel.run_id) == Run.id, col(RunLabel.key) == name, col(RunLabel.value) == value)
-        )
     if cursor is not None:
         query = query.where(tuple_(col(Run.created_at), col(Run.id)) < decode_moment(cursor))
 
@@ -283,6 +305,31 @@ async def list_runs(
 
     runs, next_cursor = await platform.transact(read)
     return RunPage(runs=runs, next_cursor=next_cursor)
+
+
+def _label(pair: str) -> tuple[str, str]:
+    name, colon, value = pair.partition(":")
+    if not colon:
+        raise InvalidRequest(f"{pair!r} is not a label", hint="write label=key:value")
+    return name, value
+
+
+def _newest_first(
+    caller: Caller, project: str | None, deployment_id: str | None, labels: Iterable[tuple[str, str]]
+) -> SelectOfScalar[Run]:
+    """Runs that the caller sees and that fit, before any limit."""
+    query = select(Run).order_by(col(Run.created_at).desc(), col(Run.id).desc())
+    if caller.project is not None:
+        query = query.where(Run.project == caller.project)
+    if project is not None:
+        query = query.where(Run.project == project)
+    if deployment_id is not None:
+        query = query.where(Run.deployment_id == deployment_id)
+    for name, value in labels:
+        query = query.where(
+            exists().where(col(RunLabel.run_id) == Run.id, col(RunLabel.key) == name, col(RunLabel.value) == value)
+        )
+    return query
 
 
 @router.get("/{run_id}")
@@ -317,15 +364,7 @@ async def cancel_run(
 
     def read(session: Session) -> tuple[RunRead, RunInput]:
         row = get_run(session, caller, run_id)
-        host = session.get_one(Deployment, row.deployment_id).host
-        start = RunInput(
-            run_id=row.id,
-            project=row.project,
-            deployment_id=row.deployment_id,
-            host=host,
-            timeout_seconds=row.timeout_seconds,
-            grace_seconds=platform.settings.grace_seconds,
-        )
+        start = run_input(row, session.get_one(Deployment, row.deployment_id).host, platform.settings)
         return read_run(session, row, platform.settings), start
 
     run, start = await platform.transact(read)
@@ -345,6 +384,50 @@ async def cancel_run(
         return read_run(session, row, platform.settings)
 
     return await platform.transact(note)
+
+
+@router.post("/cancel", status_code=202)
+async def cancel_runs(body: RunsCancelCreate, platform: PlatformDep, caller: InvokeCaller) -> RunsCancelRead:
+    """Cancel all active runs that fit the filters; a run that has ended meanwhile stays as it is."""
+    if not body.model_dump(exclude={"force"}, exclude_defaults=True):
+        detail = "needs at least one of project, deployment_id, status, labels and run_ids"
+        raise Unprocessable(f"The body {detail}", errors=[{"pointer": "", "detail": detail}])
+    query = _newest_first(caller, body.project, body.deployment_id, body.labels.items())
+    query = query.where(col(Run.status).in_(ACTIVE if body.status is None else (body.status,)))
+    if body.run_ids is not None:
+        query = query.where(col(Run.id).in_(body.run_ids))
+    if not body.force:
+        query = query.where(col(Run.cancel_requested_at).is_(None))
+
+    def read(session: Session) -> tuple[list[RunInput], bool]:
+        for run_id in body.run_ids or ():
+            get_run(session, caller, run_id)
+        rows, more = cut(session.exec(query.limit(_MAX_CANCELS + 1)).all(), _MAX_CANCELS)
+        hosts = {row.deployment_id: session.get_one(Deployment, row.deployment_id).host for row in rows}
+        return [run_input(row, hosts[row.deployment_id], platform.settings) for row in rows], more
+
+    starts, more = await platform.transact(read)
+    limiter = asyncio.Semaphore(_CANCELS_AT_ONCE)
+
+    async def ask(start: RunInput) -> bool:
+        async with limiter:
+            return await _signal(platform, start, body.force)
+
+    answers = await asyncio.gather(*map(ask, starts), return_exceptions=True)
+    asked = [start.run_id for start, answer in zip(starts, answers, strict=True) if answer is True]
+
+    def note(session: Session) -> None:
+        session.exec(
+            update(Run)
+            .where(col(Run.id).in_(asked), col(Run.status).in_(ACTIVE), col(Run.cancel_requested_at).is_(None))
+            .values(cancel_requested_at=now())
+        )
+
+    await platform.transact(note)  # also when the engine went away half-way: who calls again goes on from here
+    for answer in answers:
+        if isinstance(answer, BaseException):
+            raise answer
+    return RunsCancelRead(requested=len(asked), run_ids=asked, more=more)
 
 
 async def _signal(platform: Platform, start: RunInput, force: bool) -> bool:

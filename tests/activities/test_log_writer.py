@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from activities import log_writer
 from activities.log_writer import INLINE_BYTES, LogLines, LogWriter, WorkflowGone
 from crewship import archive
 from crewship.contracts import Batch, EndFacts, EventsQuery
@@ -99,6 +100,33 @@ def test_what_comes_while_a_signal_is_under_way_becomes_one_batch(bridge: Bridge
     log.close()
     assert len(bridge.batches) <= 3
     assert bridge.log.next_seq == 101
+
+
+def test_a_frame_that_shows_nothing_goes_along_with_the_next_that_does(
+    bridge: Bridge, store: FolderStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_writer, "SILENT_SECONDS", 3600.0)
+    durable: list[int] = []
+    log = writer(bridge, store, durable)
+    for n in (1, 2):
+        log.write([], n, urgent=True)
+    log.write([Draft(AT, "run.started", {})], 3, urgent=True)
+    log.flush()
+    log.write([], 4, urgent=True)
+    log.write([], 5, urgent=True, end=EndFacts(exit_code=0))
+    log.close()
+    assert [batch.n for batch in bridge.batches] == durable == [3, 5]
+
+
+def test_a_frame_that_shows_nothing_is_acknowledged_all_the_same(bridge: Bridge, store: FolderStore) -> None:
+    acknowledged = threading.Event()
+    log = LogWriter(
+        bridge, store, Tail(), workflow_id="run-run_1", source="container/1", epoch=1, head=bridge.log.head(),
+        on_durable=lambda n: acknowledged.set(),
+    )  # type: ignore[arg-type]  # fmt: skip
+    log.write([], 1, urgent=True)
+    assert acknowledged.wait(30)
+    log.close()
 
 
 def test_a_large_batch_is_a_segment_and_the_signal_a_pointer(bridge: Bridge, store: FolderStore) -> None:

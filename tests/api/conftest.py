@@ -40,6 +40,7 @@ class FakeDispatch:
     def __init__(self) -> None:
         self.down: set[str] = set()
         self.runs: list[RunInput] = []
+        self.admitted: list[RunInput] = []
         self.deploys: list[DeployInput] = []
         self.deletions: list[str] = []
         self.cancels: list[tuple[str, bool]] = []
@@ -60,6 +61,10 @@ class FakeDispatch:
     async def start_run(self, run: RunInput) -> None:
         self._up("start_run")
         self.runs.append(run)
+
+    async def admit_run(self, run: RunInput) -> None:
+        self._up("admit_run")
+        self.admitted.append(run)
 
     async def start_deploy(self, deploy: DeployInput) -> None:
         self._up("start_deploy")

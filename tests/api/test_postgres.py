@@ -14,10 +14,12 @@ from tests.api.test_runs import (  # noqa: F401
     test_a_key_is_free_again_after_a_day_and_is_the_callers_own,
     test_a_run_is_recorded_then_started,
     test_a_run_that_cannot_be_started_leaves_nothing,
+    test_a_run_without_a_place_in_its_project_is_held,
     test_filters,
     test_many_calls_at_once_with_one_key_make_one_run,
     test_pages_are_newest_first_without_gap_or_overlap,
     test_pending_runs_say_what_they_wait_for,
+    test_runs_that_come_at_once_do_not_take_a_place_twice,
     test_the_first_key_is_stored_hashed,
 )
 from tests.fixtures.postgres import postgres_server, postgres_url  # noqa: F401

@@ -35,7 +35,7 @@ async def test_a_run_is_recorded_then_started(ready: Api) -> None:
     assert body == {
         "id": body["id"], "project": "crew", "deployment_id": "dep_1", "status": "pending", "input": {"topic": "ships"},
         "output": None, "error": None, "labels": {"team": "a/b"}, "created_at": body["created_at"], "started_at": None,
-        "completed_at": None, "duration_ms": None, "timeout_seconds": 3600,
+        "completed_at": None, "duration_ms": None, "timeout_seconds": 3600, "priority": 3,
         "waiting_for": {"reason": "starting", "position": 0, "since": body["created_at"]}, "cancel": None, "usage": {},
         "isolation": {}, "events": {"last_seq": None}, "artifact_count": 0,
     }  # fmt: skip
@@ -215,6 +215,76 @@ async def test_pending_runs_say_what_they_wait_for(ready: Api) -> None:
     assert WaitingRead.model_validate(one["waiting_for"]).position == 2
 
 
+async def test_the_place_in_the_queue_goes_by_priority_and_then_by_project(ready: Api) -> None:
+    ready.add(
+        Project(name="other"),
+        *(run(number, status="running") for number in (1, 2)),
+        *(run(number) for number in (3, 4, 5)),
+        run(6, project="other"),
+        run(7, priority=1),
+        run(8, priority=5),
+        run(9, concurrency=1),
+    )
+    runs = (await ready.http.get("/v1/runs?status=pending")).json()["runs"]
+    waits = {item["id"][-1]: (item["waiting_for"]["reason"], item["waiting_for"]["position"]) for item in runs}
+    in_order = ["7", "3", "6", "4", "5", "8"]
+    assert waits == {number: ("capacity", place) for place, number in enumerate(in_order, 1)} | {
+        "9": ("project_concurrency", 1)
+    }
+
+
+async def test_a_launched_run_is_in_no_queue(ready: Api) -> None:
+    ready.add(run(1, launched_at=now()), run(2, launched_at=now()), run(3, launched_at=now()), run(4))
+    runs = (await ready.http.get("/v1/runs")).json()["runs"]
+    assert [(item["waiting_for"]["reason"], item["waiting_for"]["position"]) for item in runs] == [
+        ("capacity", 2),
+        *[("starting", 0)] * 3,
+    ]
+
+
+def limited(**fields: Any) -> Deployment:
+    config = {"framework": "python", "entrypoint": "a:b", "run": fields}
+    return Deployment(
+        id="dep_3", project="crew", status="ready", host="here", source_key="k", source_sha256="s", config=config
+    )
+
+
+async def test_priority_and_queue_timeout_reach_the_workflow(ready: Api) -> None:
+    ready.add(limited(queue_timeout_seconds=90))
+    for body in ({"project": "crew"}, {"deployment_id": "dep_3", "priority": 1}):
+        assert (await ready.http.post("/v1/runs", json=body)).status_code == 202
+    assert [(run.priority, run.queue_timeout_seconds, run.held) for run in ready.dispatch.runs] == [
+        (3, ready.settings.queue_timeout_seconds, False),
+        (1, 90, False),
+    ]
+    for wrong in (0, 6, "high"):
+        refused = await ready.http.post("/v1/runs", json={"project": "crew", "priority": wrong})
+        assert_problem(refused, 422, "validation_error")
+
+
+async def test_a_run_without_a_place_in_its_project_is_held(ready: Api) -> None:
+    ready.add(limited(concurrency=1))
+    first, second = [
+        (await ready.http.post("/v1/runs", json={"deployment_id": "dep_3"})).json()["waiting_for"] for _ in range(2)
+    ]
+    assert (first["reason"], first["position"]) == ("starting", 0)
+    assert (second["reason"], second["position"]) == ("project_concurrency", 1)
+    assert [run.held for run in ready.dispatch.runs] == [False, True]
+
+
+async def test_runs_that_come_at_once_do_not_take_a_place_twice(ready: Api) -> None:
+    ready.add(limited(concurrency=3))
+    await asyncio.gather(*(ready.http.post("/v1/runs", json={"deployment_id": "dep_3"}) for _ in range(12)))
+    assert sorted(run.held for run in ready.dispatch.runs) == [False] * 3 + [True] * 9
+
+
+async def test_a_raised_limit_lets_those_in_who_wait(ready: Api) -> None:
+    ready.add(run(1, concurrency=1, admitted_at=now()), run(2, concurrency=4), limited(concurrency=4))
+    await ready.http.post("/v1/runs", json={"deployment_id": "dep_3"})
+    assert [run.run_id for run in ready.dispatch.admitted] == ["run_000000000002"]
+    assert not ready.dispatch.admitted[0].held
+
+
 async def test_waiting_ends_when_the_run_does(ready: Api) -> None:
     ready.add(run(1, status="running"))
     log = ready.live_log("run-run_000000000001")
@@ -266,6 +336,52 @@ async def test_cancel_when_the_engine_is_down_changes_nothing(ready: Api) -> Non
     ready.dispatch.down.add("cancel_run")
     assert_problem(await ready.http.post(f"/v1/runs/{made['id']}/cancel"), 503, "unavailable")
     assert ready.row(Run, made["id"]).cancel_requested_at is None
+
+
+async def test_many_are_canceled_by_what_they_are(ready: Api) -> None:
+    ready.add(
+        Project(name="other"),
+        run(1, status="succeeded"), run(2, status="running"), run(3), run(4, deployment_id="dep_2"), run(5, project="other"),
+        *(RunLabel(run_id=f"run_{number:012d}", key="team", value="a") for number in (1, 3, 5)),
+    )  # fmt: skip
+
+    async def cancel(**body: Any) -> list[int]:
+        answer = (await ready.http.post("/v1/runs/cancel", json=body)).json()
+        assert (answer["requested"], answer["more"]) == (len(answer["run_ids"]), False)
+        return sorted(int(run_id[4:]) for run_id in answer["run_ids"])
+
+    assert await cancel(project="crew", status="pending", labels={"team": "a"}) == [3]
+    assert await cancel(project="crew", status="pending") == [4]
+    assert await cancel(project="crew") == [2]
+    assert await cancel(project="crew") == []
+    assert await cancel(run_ids=["run_000000000001", "run_000000000005"]) == [5]
+    assert await cancel(deployment_id="dep_1", force=True) == [2, 3, 5]
+    assert [force for _, force in ready.dispatch.cancels] == [False] * 4 + [True] * 3
+    one = (await ready.http.get("/v1/runs/run_000000000003")).json()
+    assert one["cancel"]["requested_at"]
+
+
+async def test_a_cancel_of_everything_has_to_be_asked_for(ready: Api) -> None:
+    for body in ({}, {"force": True}, {"labels": {}}):
+        assert_problem(await ready.http.post("/v1/runs/cancel", json=body), 422, "validation_error")
+    assert_problem(await ready.http.post("/v1/runs/cancel", json={"status": "failed"}), 422, "validation_error")
+    assert_problem(await ready.http.post("/v1/runs/cancel", json={"run_ids": ["run_no"]}), 404, "run_not_found")
+
+
+async def test_a_bulk_cancel_goes_on_where_the_engine_went_away(ready: Api) -> None:
+    ready.add(run(1), run(2))
+    ready.dispatch.down.add("cancel_run")
+    assert_problem(await ready.http.post("/v1/runs/cancel", json={"project": "crew"}), 503, "unavailable")
+    ready.dispatch.down.clear()
+    assert (await ready.http.post("/v1/runs/cancel", json={"project": "crew"})).json()["requested"] == 2
+
+
+async def test_a_key_of_one_project_cancels_only_its_runs(ready: Api) -> None:
+    key = make_key("k", ["invoke"], project="crew")
+    ready.add(Project(name="other"), key.row, run(1), run(2, project="other"))
+    headers = {"authorization": f"Bearer {key.secret}"}
+    answer = await ready.http.post("/v1/runs/cancel", json={"status": "pending"}, headers=headers)
+    assert answer.json()["run_ids"] == ["run_000000000001"]
 
 
 @pytest.mark.parametrize(

@@ -72,6 +72,8 @@ class Platform:
         self.uploads: list[tuple[str, bytes, str | None]] = []
         self.cancels: list[bool] = []
         """``force`` of each cancel."""
+        self.next_cancels: list[list[str]] = []
+        """Run ids that each bulk cancel answers with."""
         self.canceled = threading.Event()
         self.on_cancel: Any = None
         self.next_build: Log = built()
@@ -231,6 +233,11 @@ class Platform:
         @app.get("/v1/runs/{run_id}")
         def run(run_id: str) -> Any:
             return self.runs.get(run_id) or problem(404, "run_not_found", f"there is no run {run_id}")
+
+        @app.post("/v1/runs/cancel", status_code=202)
+        async def cancel_many() -> Any:
+            run_ids = self.next_cancels.pop(0)
+            return {"requested": len(run_ids), "run_ids": run_ids, "more": bool(self.next_cancels)}
 
         @app.post("/v1/runs/{run_id}/cancel", status_code=202)
         async def cancel(run_id: str, request: Request) -> Any:

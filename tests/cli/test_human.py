@@ -2,7 +2,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from cli.human import age, clock, count, duration, size
+from cli.human import age, clock, count, duration, size, waiting
 
 
 @pytest.mark.parametrize(
@@ -48,3 +48,16 @@ def test_ages(then: str | None, said: str) -> None:
 def test_counts() -> None:
     assert count(1, "file") == "1 file"
     assert count(1234, "file") == "1,234 files"
+
+
+@pytest.mark.parametrize(
+    ("reason", "position", "said"),
+    [
+        ("capacity", 2, "a free slot, number 2 in the queue"),
+        ("project_concurrency", 1, "a place in its project, number 1 in the queue"),
+        ("starting", 0, "starting"),
+    ],
+)
+def test_what_a_run_waits_for(reason: str, position: int, said: str) -> None:
+    assert waiting({"reason": reason, "position": position}) == said
+    assert waiting({}) == ""

@@ -107,6 +107,30 @@ def test_logs_are_the_exact_bytes(crewship: Any, platform: Platform) -> None:
     assert len(crewship("runs", "logs", RUN_ID, "--json").stdout.splitlines()) == 4
 
 
+def test_many_are_canceled_by_what_they_are(crewship: Any, platform: Platform) -> None:
+    for number in range(3):
+        platform.add_run(f"run_{number}", status="canceled" if number else "succeeded")
+    platform.next_cancels = [["run_0", "run_1"], ["run_2"]]
+    result = crewship("runs", "cancel", "-p", "research-crew", "--status", "pending", "-l", "team=a")
+    assert result.exit_code == 0
+    assert result.stderr == "✓ 2 runs canceled\n  1 run ended on their own first\n"
+    bodies = [body for method, path, body in platform.requests if path == "/v1/runs/cancel"]
+    wanted = {"project": "research-crew", "status": "pending", "labels": {"team": "a"}, "force": False}
+    assert bodies == [wanted, wanted]
+    platform.next_cancels = [["run_1", "run_2"]]
+    result = crewship("runs", "cancel", "run_1", "run_2", "--force", "--json")
+    assert json.loads(result.stdout) == {"requested": 2, "run_ids": ["run_1", "run_2"]}
+    assert platform.requests[-3][2] == {"run_ids": ["run_1", "run_2"], "force": True}
+    platform.next_cancels = [[]]
+    assert "No such runs" in crewship("runs", "cancel", "-p", "research-crew").stderr
+
+
+def test_a_cancel_says_which_runs(crewship: Any, platform: Platform) -> None:
+    for arguments in ((), ("--force",), ("run_1", "-p", "research-crew"), ("-p", "x", "--status", "failed")):
+        assert crewship("runs", "cancel", *arguments).exit_code == 2, arguments
+    assert platform.requests == []
+
+
 def test_cancel_waits_until_the_container_is_gone(crewship: Any, platform: Platform, run: dict[str, Any]) -> None:
     run["status"] = "running"
     times = {"requested_at": "2026-01-31T09:05:00.000Z", "sigterm_at": None, "sigkill_at": None}

@@ -69,6 +69,8 @@ timeout_seconds = 60
 memory = "512m"
 cpus = 2
 pids = 64
+concurrency = 2
+queue_timeout_seconds = 90
 warm = 1
 artifacts = ["report.md", "out/**"]
 [network]
@@ -82,6 +84,8 @@ allow = ["api.openai.com", "*.example.com:8443"]
         "memory": "512m",
         "cpus": 2.0,
         "pids": 64,
+        "concurrency": 2,
+        "queue_timeout_seconds": 90,
         "warm": 1,
         "artifacts": ["report.md", "out/**"],
     }

@@ -25,9 +25,11 @@ async def client(temporal_server: str) -> Client:
 
 
 @pytest.fixture
-def serving(client: Client) -> Callable[[list[Any]], contextlib.AbstractAsyncContextManager[None]]:
+def serving(client: Client) -> Callable[..., contextlib.AbstractAsyncContextManager[None]]:
+    """Workers with the same activities on every queue, except those that have their own."""
+
     @contextlib.asynccontextmanager
-    async def serve(activities: list[Any]) -> AsyncIterator[None]:
+    async def serve(activities: list[Any], own: dict[str, list[Any]] | None = None) -> AsyncIterator[None]:
         async with contextlib.AsyncExitStack() as stack:
             for queue in QUEUES:
                 await stack.enter_async_context(
@@ -35,7 +37,7 @@ def serving(client: Client) -> Callable[[list[Any]], contextlib.AbstractAsyncCon
                         client,
                         task_queue=queue,
                         workflows=[RunWorkflow, DeployWorkflow, RollbackWorkflow] if queue == QUEUES[0] else [],
-                        activities=activities,
+                        activities=(own or {}).get(queue, activities),
                         workflow_runner=sandbox_runner(),
                     )
                 )

@@ -1,4 +1,4 @@
-"""Records the histories that ``test_histories.py`` replays: ``python -m tests.workflows.record <temporal address>``.
+"""Records the histories that ``test_histories.py`` replays: ``python -m tests.workflows.record <temporal address> [name ...]``.
 
 Record once, when a workflow gets a new shape, and commit the file beside the old ones: a change that cannot replay an old
 history would break the runs that are under way when it is deployed.
@@ -16,7 +16,7 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.worker import Worker
 
 from crewship import temporal
-from crewship.contracts import Batch, CancelInput, DeployInput, RunInput
+from crewship.contracts import LET_GO, Batch, CancelInput, DeployInput, RunInput
 from crewship.ids import new_id
 from tests.workflows.stubs import QUEUES, DeployStubs, RunStubs, facts
 from worker.sandbox import sandbox_runner
@@ -26,7 +26,7 @@ from workflows.run import RunWorkflow
 FOLDER = Path(__file__).parent / "histories"
 
 
-async def main(address: str) -> None:
+async def main(address: str, names: list[str]) -> None:
     client = await Client.connect(address, data_converter=pydantic_data_converter)
 
     async def serve(name: str, stubs: Any, drive: Any) -> None:
@@ -49,10 +49,25 @@ async def main(address: str) -> None:
         FOLDER.mkdir(exist_ok=True)
         (FOLDER / f"{name}.json").write_text(json.dumps({"workflow_id": workflow_id, "history": history}, indent=1))
 
+    def run_input(**changes: Any) -> RunInput:
+        return RunInput(
+            run_id=new_id("run"), project="p", deployment_id="dep_1", host="test", timeout_seconds=60, grace_seconds=1,
+            queue_timeout_seconds=3600,
+        ).model_copy(update=changes)  # fmt: skip
+
+    async def held(stubs: RunStubs) -> str:
+        started = run_input(held=True)
+        await temporal.start_run(client, started)
+        await temporal.admit_run(client, started)
+        return f"run-{started.run_id}"
+
+    async def too_long(stubs: RunStubs) -> str:
+        started = run_input(host="away", queue_timeout_seconds=1)
+        await temporal.start_run(client, started)
+        return f"run-{started.run_id}"
+
     async def run(stubs: RunStubs) -> str:
-        started = RunInput(
-            run_id=new_id("run"), project="p", deployment_id="dep_1", host="test", timeout_seconds=60, grace_seconds=1
-        )
+        started = run_input()
         await temporal.start_run(client, started)
         workflow_id = f"run-{started.run_id}"
         if not stubs.end.is_set():
@@ -70,13 +85,21 @@ async def main(address: str) -> None:
         await temporal.start_deploy(client, started)
         return f"deploy-{started.deployment_id}"
 
-    retried = RunStubs()
+    retried, adopted = RunStubs(), RunStubs()
     retried.failures = 1
-    await serve("run-succeeded-1", RunStubs(), run)
-    await serve("run-retried-1", retried, run)
-    await serve("run-canceled-1", RunStubs(facts(end=None, exit_code=143), waits=True), run)
-    await serve("deploy-ready-1", DeployStubs(), deploy)
-    await serve("deploy-failed-1", DeployStubs(failing="smoke_boot"), deploy)
+    adopted.failures, adopted.failure = 1, LET_GO
+    shapes: dict[str, tuple[Any, Any]] = {
+        "run-succeeded-1": (RunStubs(), run),
+        "run-retried-1": (retried, run),
+        "run-canceled-1": (RunStubs(facts(end=None, exit_code=143), waits=True), run),
+        "run-held-1": (RunStubs(), held),
+        "run-queue-timeout-1": (RunStubs(), too_long),
+        "run-adopted-1": (adopted, run),
+        "deploy-ready-1": (DeployStubs(), deploy),
+        "deploy-failed-1": (DeployStubs(failing="smoke_boot"), deploy),
+    }
+    for name in names or shapes:
+        await serve(name, *shapes[name])
 
 
 def _scrub(value: Any) -> None:
@@ -89,4 +112,4 @@ def _scrub(value: Any) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1]))
+    asyncio.run(main(sys.argv[1], sys.argv[2:]))

@@ -51,6 +51,7 @@ class RunStubs:
         self.stops: list[StopInput] = []
         self.closed: list[CloseRunInput] = []
         self.failures = 0
+        self.failure = "Unavailable"
 
     def all(self) -> list[Any]:
         return [self.run_container, self.stop_container, self.finish_container, self.close_run]
@@ -60,7 +61,7 @@ class RunStubs:
         self.began.set()
         if self.failures:
             self.failures -= 1
-            raise ApplicationError("the engine is away", type="Unavailable")
+            raise ApplicationError("the engine is away", type=self.failure)
         activity.heartbeat()
         while not self.end.is_set():
             try:
@@ -118,4 +119,9 @@ class DeployStubs:
         self.closed.append(close)
 
 
-QUEUES = (contracts.WORKFLOW_QUEUE, contracts.host_queue("test"), contracts.runs_queue("test"))
+QUEUES = (
+    contracts.WORKFLOW_QUEUE,
+    contracts.host_queue("test"),
+    contracts.runs_queue("test"),
+    contracts.adoption_queue("test"),
+)

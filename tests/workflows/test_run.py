@@ -1,16 +1,31 @@
 """RunWorkflow on a real Temporal server: endings, cancels, the log's signals and queries, replay."""
 
+import asyncio
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
+from datetime import timedelta
 from typing import Any
 
 import pytest
+from temporalio import activity
 from temporalio.client import Client, WorkflowHandle
 from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.exceptions import ApplicationError
 from temporalio.worker import Replayer
 
-from crewship import temporal
-from crewship.contracts import Batch, CancelInput, EndFacts, EventsPage, EventsQuery, Head, RunInput, StopResult
+from crewship import contracts, temporal
+from crewship.contracts import (
+    Batch,
+    CancelInput,
+    ContainerFacts,
+    EndFacts,
+    EventsPage,
+    EventsQuery,
+    Head,
+    RunContainerInput,
+    RunInput,
+    StopResult,
+)
 from crewship.events import parse
 from crewship.ids import new_id
 from tests.workflows.stubs import RunStubs, facts
@@ -19,13 +34,17 @@ from workflows.run import RunWorkflow
 
 pytestmark = pytest.mark.temporal
 
-Serving = Callable[[list[Any]], AbstractAsyncContextManager[None]]
+Serving = Callable[..., AbstractAsyncContextManager[None]]
 
 
-async def start(client: Client) -> WorkflowHandle[Any, Any]:
-    run = RunInput(
-        run_id=new_id("run"), project="p", deployment_id="dep_1", host="test", timeout_seconds=60, grace_seconds=1
-    )
+def run_input(run_id: str, **changes: Any) -> RunInput:
+    return RunInput(
+        run_id=run_id, project="p", deployment_id="dep_1", host="test", timeout_seconds=60, grace_seconds=1
+    ).model_copy(update=changes)
+
+
+async def start(client: Client, **changes: Any) -> WorkflowHandle[Any, Any]:
+    run = run_input(new_id("run"), **changes)
     await temporal.start_run(client, run)
     return client.get_workflow_handle(f"run-{run.run_id}")
 
@@ -151,3 +170,99 @@ async def test_its_history_replays(client: Client, serving: Serving) -> None:
         workflows=[RunWorkflow], workflow_runner=sandbox_runner(), data_converter=pydantic_data_converter
     )
     await replayer.replay_workflow(history)
+
+
+async def test_a_run_without_a_place_in_its_project_starts_when_it_gets_one(client: Client, serving: Serving) -> None:
+    stubs = RunStubs()
+    async with serving(stubs.all()):
+        handle = await start(client, held=True, queue_timeout_seconds=600)
+        await handle.query("head", result_type=Head)  # it is at work
+        assert not stubs.began.is_set()
+        await temporal.admit_run(client, run_input(handle.id.removeprefix("run-")))
+        await temporal.admit_run(client, run_input(handle.id.removeprefix("run-")))
+        result = await handle.result()
+    assert result["status"] == "succeeded"
+
+
+async def test_a_run_that_is_admitted_before_it_was_started_does_not_wait(client: Client, serving: Serving) -> None:
+    run = run_input(new_id("run"))
+    async with serving(RunStubs().all()):
+        await temporal.admit_run(client, run)
+        await temporal.start_run(client, run.model_copy(update={"held": True}))
+        result = await client.get_workflow_handle(f"run-{run.run_id}").result()
+    assert result["status"] == "succeeded"
+
+
+@pytest.mark.parametrize("held", [True, False], ids=["held", "no-slot"])
+async def test_a_run_that_waits_too_long_fails(client: Client, serving: Serving, held: bool) -> None:
+    stubs = RunStubs()
+    async with serving(stubs.all()):
+        # No worker serves that host: nothing of the run may depend on it.
+        handle = await start(client, host="away", held=held, queue_timeout_seconds=1)
+        await handle.result()
+        event = await terminal(handle)
+    error = event.data["error"]
+    assert (event.type, error["code"]) == ("run.failed", "queue_timeout")
+    assert "queue_timeout_seconds" in error["hint"]
+    assert stubs.closed[0].error is not None
+
+
+@pytest.mark.parametrize("way", ["signal", "temporal"])
+async def test_a_held_run_is_canceled_without_being_started(client: Client, serving: Serving, way: str) -> None:
+    stubs = RunStubs()
+    stubs.stop_result = StopResult(found=False)
+    async with serving(stubs.all()):
+        handle = await start(client, held=True)
+        await (handle.signal("cancel", CancelInput()) if way == "signal" else handle.cancel())
+        result = await handle.result()
+    assert result["status"] == "canceled"
+    assert not stubs.began.is_set()
+
+
+@pytest.mark.parametrize("error_type", ["LetGo", "heartbeat"])
+async def test_a_container_without_a_follower_is_adopted_past_the_queue(
+    client: Client, serving: Serving, error_type: str
+) -> None:
+    stubs = RunStubs()
+
+    @activity.defn(name="run_container")
+    async def leaving(run: RunContainerInput) -> ContainerFacts:
+        if error_type == "LetGo":
+            raise ApplicationError("goes on", type="LetGo")
+        await asyncio.Event().wait()  # never a heartbeat
+        raise AssertionError
+
+    @activity.defn(name="run_container")
+    async def adopting(run: RunContainerInput) -> ContainerFacts:
+        inputs.append(run)
+        return facts()
+
+    inputs: list[RunContainerInput] = []
+    others = [stubs.stop_container, stubs.finish_container, stubs.close_run]
+    async with serving([leaving, *others], {contracts.adoption_queue("test"): [adopting]}):
+        handle = await start(client, queue_timeout_seconds=600)
+        result = await handle.result()
+        history = await handle.fetch_history()
+    assert result["status"] == "succeeded"
+    assert [run.epoch for run in inputs] == [1]
+    scheduled = [
+        event.activity_task_scheduled_event_attributes
+        for event in history.events
+        if event.HasField("activity_task_scheduled_event_attributes")
+    ]
+    first, second = (task for task in scheduled if task.activity_type.name == "run_container")
+    assert first.schedule_to_start_timeout.ToTimedelta() > timedelta(seconds=590)
+    assert second.schedule_to_start_timeout.ToTimedelta() == timedelta(0)  # none
+
+
+async def test_priority_and_fairness_are_the_task_queues(client: Client, serving: Serving) -> None:
+    async with serving(RunStubs().all()):
+        handle = await start(client, priority=1)
+        await handle.result()
+        history = await handle.fetch_history()
+    (priority,) = (
+        task.priority
+        for event in history.events
+        if (task := event.activity_task_scheduled_event_attributes).activity_type.name == "run_container"
+    )
+    assert (priority.priority_key, priority.fairness_key) == (1, "p")
