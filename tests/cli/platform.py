@@ -225,7 +225,9 @@ class Platform:
             return run | {"status": "pending", "output": None, "error": None, "duration_ms": None}
 
         @app.get("/v1/runs")
-        def runs(request: Request) -> Any:
+        def runs(project: str | None = None) -> Any:
+            if project is not None and project not in self.projects:
+                return problem(404, "project_not_found", f"there is no project {project}")
             return {"runs": list(self.runs.values()), "next_cursor": None}
 
         @app.get("/v1/runs/{run_id}")

@@ -25,10 +25,25 @@ def test_list(crewship: Any, platform: Platform, run: dict[str, Any]) -> None:
 
 
 def test_list_filters(crewship: Any, platform: Platform) -> None:
+    platform.add_project("crew")
     result = crewship("runs", "list", "-p", "crew", "--status", "failed", "-l", "a=1", "-l", "b=2", "--limit", "7")
     assert (result.exit_code, result.stdout, result.stderr) == (0, "", "No such runs\n")
     query = platform.requests[-1][1].partition("?")[2]
     assert sorted(query.split("&")) == ["label=a%3A1", "label=b%3A2", "limit=7", "project=crew", "status=failed"]
+
+
+def test_list_of_a_project_that_is_not_there(crewship: Any, platform: Platform) -> None:
+    for as_json in ([], ["--json"]):
+        result = crewship("runs", "list", "-p", "nope", *as_json)
+        assert (result.exit_code, result.stdout, result.stderr) == (4, "", "error: there is no project nope\n")
+
+
+def test_list_is_of_all_projects_wherever_it_is_called(
+    crewship: Any, platform: Platform, run: dict[str, Any], project: Path
+) -> None:
+    assert RUN_ID in crewship("runs", "list").stdout
+    assert platform.requests[-1][1] == "/v1/runs?limit=20"
+    assert "default" not in crewship("runs", "list", "--help").stdout.partition("--limit")[0]
 
 
 def test_list_refuses_a_status_that_is_none(crewship: Any, platform: Platform) -> None:
