@@ -79,6 +79,7 @@ class Platform:
         self.next_run: dict[str, Any] = {}
         self.next_log: Log = Log()
         self.fail_next: list[Response] = []
+        self.rollback_changed = True
 
     # --- what tests put in --------------------------------------------------------------------------------------------
 
@@ -210,7 +211,7 @@ class Platform:
             wanted = (await request.json()).get("deployment_id")
             return {
                 "project": name, "deployment_id": wanted or "dep_one", "previous_deployment_id": "dep_two",
-                "changed": True, "duration_ms": 43,
+                "changed": self.rollback_changed, "duration_ms": 43,
             }  # fmt: skip
 
         @app.post("/v1/runs", status_code=202)
