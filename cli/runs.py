@@ -264,7 +264,7 @@ def verify_run(
     from cli.output import data_json, fields, say_done, say_warning
     from cli.verify import verify_file, verify_log
 
-    if run == "-" or Path(run).is_file():
+    if not run.startswith("run_") or Path(run).is_file():
         found = verify_file(run)
     else:
         with connect(ctx) as client:

@@ -433,20 +433,21 @@ def _translated(error: ValidationError, text: str, path: tuple[str, ...], docume
                 at(FILE_NAME, text, location, f"{value!r} is not one of {context['expected']}"), hint=hint
             )
         case "string_type" | "int_type" | "float_type" | "bool_type" | "list_type":
-            wanted = {
-                "string_type": "a string",
-                "int_type": "a whole number",
-                "float_type": "a number",
-                "bool_type": "true or false",
-                "list_type": "a list of strings",
+            wanted, example = {
+                "string_type": ("a string", '"text"'),
+                "int_type": ("a whole number", "60"),
+                "float_type": ("a number", "1.5"),
+                "bool_type": ("true or false", "true"),
+                "list_type": ("a list of strings", '["first", "second"]'),
             }[first["type"]]
             return InvalidConfig(
-                at(FILE_NAME, text, location, f"{location[-1]} is {wanted}, not {kind(value)}"), hint=None
+                at(FILE_NAME, text, location, f"{location[-1]} is {wanted}, not {kind(value)}"),
+                hint=f"Write it as {location[-1]} = {example}.",
             )
         case _:
             return InvalidConfig(
                 at(FILE_NAME, text, location, f"{value!r} will not do: {first['msg'][:1].lower()}{first['msg'][1:]}"),
-                hint=None,
+                hint=f"Leave {location[-1]} out for the platform's default.",
             )
 
 

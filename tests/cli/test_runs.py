@@ -168,6 +168,18 @@ def test_a_download_replaces_nothing_of_the_users(crewship: Any, platform: Platf
     assert crewship("runs", "download", RUN_ID, "main.py").exit_code == 0  # the same content is no conflict
 
 
+def test_all_artifacts_do_not_go_into_a_file(crewship: Any, platform: Platform, run: Any, project: Path) -> None:
+    platform.artifacts[RUN_ID] = {"data.json": b"{}"}
+    result = crewship("runs", "download", RUN_ID, "-o", "main.py")
+    assert result.exit_code == 2
+    error, hint = result.stderr.splitlines()
+    assert error == "error: main.py is a file, and artifacts are saved in a folder"
+    assert "runs download RUN FILE -o PATH" in hint
+    below = crewship("runs", "download", RUN_ID, "-o", "main.py/x")
+    assert below.exit_code == 1
+    assert "hint: save it elsewhere: -o PATH" in below.stderr
+
+
 @pytest.mark.parametrize("name", ["../evil", "/etc/evil", "a/../../evil"])
 def test_no_name_leaves_the_folder(crewship: Any, platform: Platform, run: Any, project: Path, name: str) -> None:
     platform.artifacts[RUN_ID] = {name: b"x"}
@@ -187,6 +199,13 @@ def test_verify(crewship: Any, platform: Platform, run: dict[str, Any], project:
     assert found["ok"] is True
     assert found["complete"] is True
     assert found["events"] == 14
+
+
+@pytest.mark.parametrize("name", ["/nope.ndjson", "events.ndjson", "nope"])
+def test_verify_of_a_file_that_is_not_there(crewship: Any, name: str, project: Path) -> None:
+    result = crewship("runs", "verify", name)
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"error: {name} does not exist\nhint: ")
 
 
 def test_verify_says_where_the_chain_breaks(crewship: Any, project: Path) -> None:
