@@ -228,6 +228,25 @@ def test_a_mistake_is_named_with_its_place_and_a_hint(case: str) -> None:
         assert hint in (caught.value.hint or ""), caught.value.hint
 
 
+def test_all_unknown_keys_are_named_at_once() -> None:
+    text = MINIMAL.replace("framework", "framwork") + '[rum]\nmemory = "1g"\n[build]\nignore = []\n'
+    with pytest.raises(InvalidConfig) as caught:
+        load(text)
+    assert caught.value.detail.splitlines() == [
+        "crewship.toml, line 4, rum: unknown table 'rum'.",
+        "crewship.toml, line 2, [deployment] framwork: unknown key 'framwork'.",
+        "crewship.toml, line 7, [build] ignore: unknown key 'ignore'.",
+    ]
+    assert (caught.value.hint or "").splitlines() == [
+        "rum: Did you mean run?",
+        "framwork: Did you mean framework?",
+        "ignore: Known here: exclude, smoke, apt.",
+    ]
+    with pytest.raises(InvalidConfig) as caught:
+        load("".join(f"key{number} = 1\n" for number in range(10_000)))
+    assert len(caught.value.detail.splitlines()) == 20
+
+
 def test_a_name_that_is_not_there_lists_those_that_are() -> None:
     with pytest.raises(InvalidConfig) as caught:
         load(MONOREPO, "web-scrapper")
