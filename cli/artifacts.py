@@ -22,8 +22,9 @@ def download_all(client: Client, run_id: str, folder: Path, *, overwrite: bool) 
     """Save every artifact under ``folder``, by its name.
 
     Raises:
-        Usage: a file is there already with another content, and ``overwrite`` is not set.
+        Usage: ``folder`` is a file, or a file is there already with another content and ``overwrite`` is not set.
     """
+    refuse_file(folder)
     artifacts = list_all(client, run_id)
     if not artifacts:
         say(f"{run_id} has no artifacts")
@@ -88,7 +89,9 @@ def fetch(client: Client, run_id: str, artifact: dict[str, Any], path: Path) -> 
             with client.download(artifact_path(run_id, artifact["name"])) as (_, chunks):
                 save(checked(chunks), path, progress.advance)
         except OSError as error:
-            raise CrewshipError(f"{path} cannot be written: {error.strerror}") from None
+            raise CrewshipError(
+                f"{path} cannot be written: {error.strerror}", hint="save it elsewhere: -o PATH"
+            ) from None
 
 
 def inside(folder: Path, name: str) -> Path:
@@ -102,6 +105,15 @@ def inside(folder: Path, name: str) -> Path:
     if not parts or name.startswith("/") or ".." in parts or not path.resolve().is_relative_to(folder.resolve()):
         raise CrewshipError(f"the artifact {name!r} would be saved outside {folder}", hint="fetch it alone, with -o")
     return path
+
+
+def refuse_file(folder: Path) -> None:
+    """Raise ``Usage`` when there is something at ``folder`` that is none."""
+    if folder.exists() and not folder.is_dir():
+        raise Usage(
+            f"{folder} is a file, and artifacts are saved in a folder",
+            hint="name a folder; for one artifact in one file: crewship runs download RUN FILE -o PATH",
+        )
 
 
 def _refuse_other(path: Path, artifact: dict[str, Any]) -> None:

@@ -204,6 +204,13 @@ def roll_back(
         chosen = None
         if deployment is not None and not (project or name):
             target = client.get(f"/deployments/{segment(deployment)}")["project"]
+            here = projects_of(folder)
+            if here and target not in here:
+                raise NotFound(
+                    f"{deployment} is a deployment of {target}, and this folder's project is {' or '.join(here)}",
+                    hint=f"if you mean that one: crewship deploy --rollback {deployment} -p {target}",
+                    code="deployment_not_found",
+                )
         else:
             chosen = choose_project(project, name, folder)
             target = chosen.name
@@ -217,22 +224,36 @@ def roll_back(
         data_json(done)
         return
     if not done["changed"]:
-        say(f"{done['deployment_id']} is current already")
+        say(f"{done['project']} is on {done['deployment_id']} already")
         return
     say_done(f"{done['project']} is on {done['deployment_id']} again ({duration(done['duration_ms'])})")
     if done.get("previous_deployment_id"):
-        say_next(f"crewship deploy --rollback {done['previous_deployment_id']}", "undo")
+        option = "" if choose_here(done["project"]) else f" -p {done['project']}"
+        say_next(f"crewship deploy --rollback {done['previous_deployment_id']}{option}", "undo")
+
+
+def projects_of(folder: Path) -> list[str]:
+    """The projects that ``crewship.toml`` in ``folder`` is deployed as; none without one.
+
+    Raises:
+        InvalidConfig: it cannot be read.
+    """
+    from crewship.config import deployment_names, project_name
+
+    text = config_text(folder)
+    if text is None:
+        return []
+    names: list[str | None] = [*deployment_names(text)] or [None]
+    return [project_name(folder, name) for name in names]
 
 
 def choose_here(project: str) -> bool:
     """Whether commands in this folder mean ``project`` without being told."""
-    from crewship.config import deployment_names, project_name
+    from crewship.config import project_name
     from crewship.errors import CrewshipError
 
     try:
-        text = config_text(Path.cwd())
-        names = deployment_names(text) if text is not None else []
-        return len(names) < 2 and project_name(Path.cwd()) == project
+        return (projects_of(Path.cwd()) or [project_name(Path.cwd())]) == [project]
     except CrewshipError:
         return False
 

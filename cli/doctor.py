@@ -1,7 +1,14 @@
-"""``crewship doctor``: checks every dependency and says how to mend each."""
+"""``crewship doctor``: checks every dependency and says how to mend each.
+
+It looks at the platform that commands would talk to. When that is a ``crewship dev`` of this machine, or there is none yet,
+this machine is checked, with that one's data folder and Temporal. Any other platform tells of its own dependencies; this
+machine is checked besides only when the settings in the environment say that it is a part of one.
+"""
 
 from __future__ import annotations
 
+from dataclasses import asdict, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -11,6 +18,7 @@ from cli.options import Globals
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from cli.credentials import Target
     from crewship.provision.checks import Check
 
 
@@ -19,8 +27,6 @@ def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print the checks as one JSON object.")] = False,
 ) -> None:
     """Check everything that the platform needs, and say how to mend it."""
-    from dataclasses import asdict
-
     from cli.output import data_json, say
 
     checks = []
@@ -37,60 +43,92 @@ def doctor(
         raise typer.Exit(1)
 
 
-def _checks(options: Globals) -> Iterator[Check]:
-    """All checks, of the platform that runs here if one does, else of what the settings say."""
-    from pathlib import Path
+_SERVER_SETTINGS = {"data_dir", "database_url", "object_store", "temporal_address"}
+"""A person who only uses a platform sets none of these."""
 
-    from crewship.devstate import read_kept_state, registrations
+_MEND = {
+    "database": "its server has to be up, and the API's CREWSHIP_DATABASE_URL right",
+    "object_store": "the store has to be up and writable, and the API's CREWSHIP_OBJECT_STORE right",
+    "temporal": "Temporal has to be up, and CREWSHIP_TEMPORAL_ADDRESS of API and worker right",
+    "container_engine": "start the engine on the worker's host; `docker info` there says what is wrong",
+    "worker": "start it: python -m worker",
+}
+"""For what a platform says is down, where its own advice is to ask the doctor."""
+
+
+def _checks(options: Globals) -> Iterator[Check]:
+    """All checks, of the platform that commands would talk to."""
+    from crewship.devstate import read_kept_state
     from crewship.provision.checks import check_machine, check_stores, check_temporal
     from crewship.settings import Settings
 
-    settings = Settings()
-    runs_here = False
-    for entry in registrations():
-        folder = Path(str(entry.get("data")))
-        kept = read_kept_state(folder)
-        if kept is not None and ("data_dir" not in settings.model_fields_set or folder == settings.data_dir):
-            runs_here = True
-            changes: dict[str, Any] = {"data_dir": folder}
-            if "temporal_address" not in settings.model_fields_set:
-                changes["temporal_address"] = f"127.0.0.1:{kept.temporal_port}"
-            settings = settings.model_copy(update=changes)
-            break
-    yield from check_machine(settings)
-    yield from check_stores(settings)
-    yield check_temporal(settings, expected=runs_here or "temporal_address" in settings.model_fields_set)
-    yield from _platform(options)
+    target, settings = _target(options), Settings()
+    data = None if target is None else _dev_folder(target.url)
+    kept = None if data is None else read_kept_state(data)
+    if data is not None:
+        changes: dict[str, Any] = {"data_dir": data}
+        if kept is not None and "temporal_address" not in settings.model_fields_set:
+            changes["temporal_address"] = f"127.0.0.1:{kept.temporal_port}"
+        settings = settings.model_copy(update=changes)
+    if target is None or data is not None or _SERVER_SETTINGS & settings.model_fields_set:
+        yield from check_machine(settings)
+        yield from check_stores(settings)
+        temporal = check_temporal(settings, expected=bool(kept) or "temporal_address" in settings.model_fields_set)
+        yield temporal if data is None else replace(temporal, hint=_dev_advice(data, "temporal"))
+    yield from _platform(target, data)
 
 
-def _platform(options: Globals) -> Iterator[Check]:
-    """The platform that commands would talk to, and what it says of its own dependencies."""
-    import httpx
-
+def _target(options: Globals) -> Target | None:
+    """The platform that commands would talk to; None when there is none."""
     from cli.credentials import find_target
-    from crewship.errors import CrewshipError
-    from crewship.provision.checks import Check
+    from crewship.errors import Unavailable
 
     try:
-        target = find_target(options.url, options.api_key)
-    except CrewshipError:
+        return find_target(options.url, options.api_key)
+    except Unavailable:
+        return None
+
+
+def _dev_folder(url: str) -> Path | None:
+    """The data folder of the ``crewship dev`` of this machine that listens at ``url``; None when none does."""
+    from crewship.devstate import registrations
+
+    return next((Path(str(entry.get("data"))) for entry in registrations() if entry.get("url") == url), None)
+
+
+def _dev_advice(data: Path, name: str) -> str:
+    log = data / "logs" / f"{name if name in ('temporal', 'worker') else 'api'}.log"
+    return f"stop crewship dev and start it again; its log is {log}"
+
+
+def _platform(target: Target | None, data: Path | None) -> Iterator[Check]:
+    """What the platform says of its own dependencies: those that are down."""
+    import httpx
+
+    from crewship.provision.checks import Check
+
+    if target is None:
         yield Check("platform", "warn", "none runs here, and there is no login", "start one: crewship dev")
         return
     where = f"{target.url} (from {target.source})"
     try:
         answer = httpx.get(f"{target.url}/readyz", timeout=10)
-        rows = answer.json()["dependencies"]
-        found = [(str(row["name"]), bool(row["ok"]), row.get("detail"), row.get("hint")) for row in rows]
-    except (httpx.HTTPError, ValueError, KeyError, TypeError):
-        yield Check("platform", "fail", f"no Crewship answers at {where}", "start it, or name another one: --url")
+        rows = [row for row in answer.json()["dependencies"] if not row["ok"]]
+        down = {str(row["name"]): (str(row.get("detail") or "does not answer"), row.get("hint")) for row in rows}
+    except (httpx.HTTPError, ValueError, KeyError, TypeError, AttributeError):
+        start = "crewship dev starts one here" if data is None else _dev_advice(data, "api")
+        yield Check("platform", "fail", f"no Crewship answers at {where}", f"{start}; --url names another one")
         return
     if answer.is_success:
         yield Check("platform", "ok", where)
     else:
-        yield Check("platform", "fail", f"{where} is not ready", "see the checks below")
-    for name, is_ok, detail, hint in found:
-        if not is_ok:
-            yield Check(f"its {name.replace('_', ' ')}", "fail", str(detail or "does not answer"), hint)
+        names = ", ".join(name.replace("_", " ") for name in down)
+        yield Check("platform", "fail", f"{where} is not ready: {names}")
+    for name, (detail, hint) in down.items():
+        # "crewship doctor" in an error of the API leads here, where it would lead nowhere.
+        own = "; ".join(part for part in str(hint or "").split("; ") if "crewship doctor" not in part)
+        fallback = _MEND.get(name) if data is None else _dev_advice(data, name)
+        yield Check(f"its {name.replace('_', ' ')}", "fail", detail, own or fallback)
 
 
 def _print(check: Check) -> None:

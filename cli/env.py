@@ -11,6 +11,8 @@ from cli.options import Json, Name, Project, choose_project, connect
 
 app = typer.Typer(no_args_is_help=True, help="Set, list and unset a project's environment variables.")
 
+_NAME = r"[A-Za-z_][A-Za-z0-9_]*"
+
 
 @app.command("set")
 def set_env(
@@ -119,7 +121,7 @@ def read_pairs(pairs: list[str]) -> dict[str, str]:
         raise Usage("stdin can give the value of one variable only", hint="crewship env set --from-file .env")
     for pair in pairs:
         name, equals, value = pair.partition("=")
-        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+        if not re.fullmatch(_NAME, name):
             # The argument may be a value that got torn from its name, so it is not shown.
             raise Usage(
                 "a variable's name has letters, digits and _ alone, and no digit first",
@@ -141,11 +143,11 @@ def read_file(path: Path) -> dict[str, str]:
     """Variables of a ``.env`` file; ``-`` is stdin. Nothing is interpolated from this machine's environment.
 
     Raises:
-        Usage: it cannot be read, or a line has a name and no value.
+        Usage: it cannot be read, or one line of it.
     """
     import io
 
-    from dotenv import dotenv_values
+    from dotenv.parser import parse_stream
 
     from crewship.errors import Usage
 
@@ -155,10 +157,23 @@ def read_file(path: Path) -> dict[str, str]:
         raise Usage(f"{path} cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
         raise Usage(f"{path} is not UTF-8 text") from None
-    found = dotenv_values(stream=io.StringIO(text), interpolate=False)
-    bare = [name for name, value in found.items() if value is None]
-    if bare:
-        raise Usage(f"{path}: {bare[0]} has no value", hint=f"write {bare[0]}= for an empty one")
-    if not found:
-        raise Usage(f"{path} has no variables")
-    return {name: value for name, value in found.items() if value is not None}
+    values: dict[str, str] = {}
+    for key, value, original, is_broken in parse_stream(io.StringIO(text)):
+        if is_broken:
+            mistake, hint = "not NAME=VALUE", "a quote that is opened has to be closed; a comment begins with #"
+        elif key is None:
+            continue
+        elif not re.fullmatch(_NAME, key):
+            mistake, hint = "a variable's name has letters, digits and _ alone, and no digit first", "write NAME=VALUE"
+        elif value is None:
+            mistake, hint = "a name without a value", "write NAME=VALUE, or NAME= for an empty one"
+        else:
+            values[key] = value
+            continue
+        # The line itself may be a secret, so it is not shown; the parser counts the empty ones above as part of it.
+        raw = original.string
+        line = original.line + raw[: len(raw) - len(raw.lstrip())].count("\n")
+        raise Usage(f"{'stdin' if str(path) == '-' else path}, line {line}: {mistake}; nothing was set", hint=hint)
+    if not values:
+        raise Usage(f"{path} has no variables", hint="write one a line: NAME=VALUE")
+    return values

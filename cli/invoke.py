@@ -13,6 +13,8 @@ EXIT_FAILED = 7
 EXIT_CANCELED = 8
 EXIT_INTERRUPTED = 130
 
+_INPUT_HINT = "name a file with a JSON object: -i @input.json"
+
 
 def invoke(
     ctx: typer.Context,
@@ -58,6 +60,10 @@ def invoke(
 
     if detach and (stream or download):
         raise Usage(f"--detach does not go with {'--stream' if stream else '--download'}: it does not wait")
+    if download is not None:
+        from cli.artifacts import refuse_file
+
+        refuse_file(download)  # before there is a run
     body: dict[str, Any] = {"input": read_input(input_)}
     if label:
         body["labels"] = read_labels(label)
@@ -129,9 +135,9 @@ def read_input(argument: str) -> dict[str, Any]:
         try:
             text = Path(where).read_text(encoding="utf-8-sig")
         except OSError as error:
-            raise Usage(f"the input file {where or '@'} cannot be read: {error.strerror}") from None
+            raise Usage(f"the input file {where or '@'} cannot be read: {error.strerror}", hint=_INPUT_HINT) from None
         except UnicodeDecodeError:
-            raise Usage(f"the input file {where} is not UTF-8 text") from None
+            raise Usage(f"the input file {where} is not UTF-8 text", hint=_INPUT_HINT) from None
     else:
         text, where = argument, "--input"
     try:

@@ -19,19 +19,27 @@ Follow = Annotated[bool, typer.Option("--follow", "-f", help="Go on until the ru
 @app.command("list")
 def list_runs(
     ctx: typer.Context,
-    project: Project = None,
-    name: Name = None,
-    deployment: Annotated[str | None, typer.Option("--deployment", metavar="DEP")] = None,
+    project: Annotated[
+        str | None, typer.Option("--project", "-p", metavar="PROJECT", help="Only those of this project.")
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option("--name", "-n", metavar="NAME", help="Only those of this [deployments.NAME].")
+    ] = None,
+    deployment: Annotated[
+        str | None, typer.Option("--deployment", metavar="DEP", help="Only those of this deployment.")
+    ] = None,
     status: Annotated[
-        str | None, typer.Option("--status", metavar="STATUS", help="pending, running, succeeded, failed or canceled.")
+        str | None,
+        typer.Option("--status", metavar="STATUS", help="Only pending, running, succeeded, failed or canceled."),
     ] = None,
     label: Annotated[
-        list[str] | None, typer.Option("--label", "-l", metavar="K=V", help="With this label; repeated: with all.")
+        list[str] | None,
+        typer.Option("--label", "-l", metavar="K=V", help="Only those with this label; repeated: with all of them."),
     ] = None,
     limit: Annotated[int, typer.Option("--limit", min=1, help="At most so many.")] = 20,
     as_json: Json = False,
 ) -> None:
-    """List runs, the newest first; without -p those of all projects."""
+    """List runs of all projects, the newest first."""
     from cli.human import age, duration
     from cli.invoke import read_labels
     from cli.output import data_json, say, table
@@ -323,7 +331,7 @@ def verify_run(
     from cli.output import data_json, fields, say_done, say_warning
     from cli.verify import verify_file, verify_log
 
-    if run == "-" or Path(run).is_file():
+    if not run.startswith("run_") or Path(run).is_file():
         found = verify_file(run)
     else:
         with connect(ctx) as client:

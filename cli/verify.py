@@ -4,7 +4,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from crewship.errors import CrewshipError
+from crewship.errors import CrewshipError, Usage
 from crewship.events import TERMINAL, parse, verify
 
 
@@ -48,12 +48,15 @@ def verify_file(name: str) -> Verified:
     """Check a saved NDJSON file; ``-`` is stdin.
 
     Raises:
-        CrewshipError: as :func:`verify_log`, or the file cannot be read.
+        CrewshipError: as :func:`verify_log`.
+        Usage: the file is not there or cannot be read.
     """
     if name == "-":
         return verify_log(sys.stdin.buffer)
     try:
         with open(name, "rb") as file:
             return verify_log(file)
+    except FileNotFoundError:
+        raise Usage(f"{name} does not exist", hint="name a saved events.ndjson, or a run's id: run_...") from None
     except OSError as error:
-        raise CrewshipError(f"{name} cannot be read: {error.strerror}") from None
+        raise Usage(f"{name} cannot be read: {error.strerror}", hint="name a file that can: events.ndjson") from None

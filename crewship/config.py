@@ -10,7 +10,8 @@ them, and a named deployment may have its own (``[deployments.<name>.run]``), wh
 import difflib
 import keyword
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final, Literal, Self
 
@@ -317,11 +318,13 @@ _KEYS: dict[str, list[str]] = {
     **{table: list(model.model_fields) for table, model in _OPTIONS.items()},
 }
 _TABLES = ["deployment", "deployments", "project", *_OPTIONS]
+_MOST_FINDINGS = 20
+"""A file that is no crewship.toml at all has thousands, and each takes a look through it."""
 
 
 def _check_layout(document: dict[str, Any], text: str) -> None:
     """Refuse what has no place in the file; afterwards all tables are there that must be, and are tables."""
-    _refuse_unknown(document, _TABLES, (), text)
+    _refuse_unknown(document, text)
     for key in _TABLES:
         _require_table(document, (key,), text)
     if "deployment" in document and "deployments" in document:
@@ -339,17 +342,12 @@ def _check_layout(document: dict[str, Any], text: str) -> None:
             at(FILE_NAME, text, ("project", "name"), "a project's name is a string"),
             hint='For example name = "my-crew".',
         )
-    for key in ("deployment", "project", *_OPTIONS):
-        _refuse_unknown(document.get(key, {}), _KEYS[key], (key,), text)
     taken: dict[str, str] = {}
     for name in document.get("deployments", {}):
         path = ("deployments", name)
         _require_table(document, path, text)
-        table = document["deployments"][name]
-        _refuse_unknown(table, [*_KEYS["deployment"], *_OPTIONS], path, text)
         for key in _OPTIONS:
             _require_table(document, (*path, key), text)
-            _refuse_unknown(table.get(key, {}), _KEYS[key], (*path, key), text)
         first = taken.setdefault(normalized_name(name), name)
         if first != name:
             raise InvalidConfig(
@@ -390,20 +388,42 @@ def _require_table(document: dict[str, Any], path: tuple[str, ...], text: str) -
         )
 
 
-def _refuse_unknown(table: dict[str, Any], known: list[str], path: tuple[str, ...], text: str) -> None:
-    for key in table:
-        if key in known:
-            continue
-        what = "table" if not path and isinstance(table[key], dict) else "key"
-        nearest = _nearest(key, known)
-        home = next((name for name, keys in _KEYS.items() if key in keys), None)
-        if home is not None and nearest is None:
-            hint = f"{key} belongs in [{home}]."
-        elif nearest is not None:
-            hint = f"Did you mean {nearest}?"
-        else:
-            hint = f"Known here: {', '.join(known)}."
-        raise InvalidConfig(at(FILE_NAME, text, (*path, key), f"unknown {what} {key!r}"), hint=hint)
+def _refuse_unknown(document: dict[str, Any], text: str) -> None:
+    """Name the tables and keys that have no place in the file, each with what was probably meant."""
+    found = list(islice(_unknown(document, text), _MOST_FINDINGS))
+    if found:
+        hints = [hint if len(found) == 1 else f"{key}: {hint}" for key, _, hint in found]
+        raise InvalidConfig("\n".join(detail for _, detail, _ in found), hint="\n".join(hints))
+
+
+def _unknown(document: dict[str, Any], text: str) -> Iterator[tuple[str, str, str]]:
+    """Key, what is wrong with it and what can be done, of each that has no place."""
+    for path, table, known in _tables(document):
+        for key in table if isinstance(table, dict) else ():
+            if key in known:
+                continue
+            what = "table" if not path and isinstance(table[key], dict) else "key"
+            nearest = _nearest(key, known)
+            home = next((name for name, keys in _KEYS.items() if key in keys), None)
+            if home is not None and nearest is None:
+                hint = f"{key} belongs in [{home}]."
+            elif nearest is not None:
+                hint = f"Did you mean {nearest}?"
+            else:
+                hint = f"Known here: {', '.join(known)}."
+            yield key, at(FILE_NAME, text, (*path, key), f"unknown {what} {key!r}"), hint
+
+
+def _tables(document: dict[str, Any]) -> Iterator[tuple[tuple[str, ...], Any, list[str]]]:
+    """Path, content and known keys of each table that may be there; whether it is one is not known yet."""
+    yield (), document, _TABLES
+    for key in ("deployment", "project", *_OPTIONS):
+        yield (key,), document.get(key), _KEYS[key]
+    named = document.get("deployments")
+    for name, table in named.items() if isinstance(named, dict) else ():
+        yield ("deployments", name), table, [*_KEYS["deployment"], *_OPTIONS]
+        for key in _OPTIONS if isinstance(table, dict) else ():
+            yield ("deployments", name, key), table.get(key), _KEYS[key]
 
 
 def _nearest(word: str, known: list[str]) -> str | None:
@@ -437,20 +457,21 @@ def _translated(error: ValidationError, text: str, path: tuple[str, ...], docume
                 at(FILE_NAME, text, location, f"{value!r} is not one of {context['expected']}"), hint=hint
             )
         case "string_type" | "int_type" | "float_type" | "bool_type" | "list_type":
-            wanted = {
-                "string_type": "a string",
-                "int_type": "a whole number",
-                "float_type": "a number",
-                "bool_type": "true or false",
-                "list_type": "a list of strings",
+            wanted, example = {
+                "string_type": ("a string", '"text"'),
+                "int_type": ("a whole number", "60"),
+                "float_type": ("a number", "1.5"),
+                "bool_type": ("true or false", "true"),
+                "list_type": ("a list of strings", '["first", "second"]'),
             }[first["type"]]
             return InvalidConfig(
-                at(FILE_NAME, text, location, f"{location[-1]} is {wanted}, not {kind(value)}"), hint=None
+                at(FILE_NAME, text, location, f"{location[-1]} is {wanted}, not {kind(value)}"),
+                hint=f"Write it as {location[-1]} = {example}.",
             )
         case _:
             return InvalidConfig(
                 at(FILE_NAME, text, location, f"{value!r} will not do: {first['msg'][:1].lower()}{first['msg'][1:]}"),
-                hint=None,
+                hint=f"Leave {location[-1]} out for the platform's default.",
             )
 
 

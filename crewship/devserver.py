@@ -19,7 +19,17 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from crewship.devstate import LOOPBACK, admin_key, check_port, hold, keep, kept_state, registered, valid_key
+from crewship.devstate import (
+    LOOPBACK,
+    admin_key,
+    check_port,
+    hold,
+    keep,
+    kept_state,
+    refuse_held,
+    registered,
+    valid_key,
+)
 from crewship.processes import Child, ChildLog, ChildSpec
 from crewship.provision import base_image, engine, temporal
 from crewship.provision.progress import Progress
@@ -103,14 +113,15 @@ class DevServer:
             on_ready: Called once, when everything answers.
 
         Raises:
-            PortInUse, DataInUse, ProvisionError, ChildFailed: it cannot run, and why.
+            PortInUse, DataInUse, Usage, ProvisionError, ChildFailed: it cannot run, and why.
         """
         options = self._options
-        options.data.mkdir(parents=True, exist_ok=True, mode=0o700)
+        # Before anything is made; that the folder is held says more than that the holder's ports are in use.
+        refuse_held(options.data)
+        check_port(options.host, options.port, "--port")
+        if self._starts_temporal:
+            check_port(LOOPBACK, options.ui_port, "--ui-port")
         with hold(options.data):
-            check_port(options.host, options.port, "--port")
-            if self._starts_temporal:
-                check_port(LOOPBACK, options.ui_port, "--ui-port")
             self._kept = kept_state(options.data)
             self._children = [Child(spec, self._say) for spec in self._plan()]
             asyncio.run(self._run(on_ready))

@@ -22,6 +22,7 @@ from crewship.settings import Settings
 
 LOOPBACK = "127.0.0.1"
 _KEPT = "dev.json"
+_LOCK = "dev.lock"
 _KEY = "admin.key"
 
 
@@ -116,9 +117,28 @@ def valid_key(settings: Settings, data: Path) -> str:
     return made.secret
 
 
+def refuse_held(data: Path) -> None:
+    """Raise ``DataInUse`` when another process holds ``data``; nothing is made."""
+    if (data / _LOCK).exists():
+        with hold(data):
+            pass
+
+
 @contextlib.contextmanager
 def hold(data: Path) -> Iterator[None]:
-    with (data / "dev.lock").open("w") as file:
+    """Hold the data folder, which is made when it is missing, while the block lasts.
+
+    Raises:
+        DataInUse: another process holds it.
+        Usage: it cannot be made or written to.
+    """
+    try:
+        data.mkdir(parents=True, exist_ok=True, mode=0o700)
+        file = (data / _LOCK).open("w")
+    except OSError as error:
+        why = "it is a file" if data.is_file() else error.strerror
+        raise Usage(f"{data} cannot be the data folder: {why}", hint="name another folder: --data DIR") from None
+    with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

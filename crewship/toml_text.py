@@ -10,6 +10,8 @@ from typing import Any
 
 from crewship.errors import InvalidConfig
 
+_TOML_HINT = 'A line is a [table], or a key and its value: name = "text", number = 5, yes = true, list = ["a", "b"].'
+
 
 def decoded(text: str | bytes, file: str) -> str:
     """The file's text, without the byte order mark that some editors write.
@@ -46,13 +48,13 @@ def parsed(text: str, file: str) -> dict[str, Any]:
         ) from None
 
 
-def _toml_hint(text: str, line: int) -> str | None:
-    """For the most frequent slip: a bare word where a string has to be."""
+def _toml_hint(text: str, line: int) -> str:
+    """The form of a line; for the most frequent slip, a bare word where a string has to be, that very line."""
     lines = text.splitlines()
     match = (
         re.fullmatch(r"\s*([\w-]+)\s*=\s*([A-Za-z][^\"'#]*?)\s*(#.*)?", lines[line - 1]) if line <= len(lines) else None
     )
-    return f'Strings have quotes: {match[1]} = "{match[2]}".' if match else None
+    return f'Strings have quotes: {match[1]} = "{match[2]}".' if match else _TOML_HINT
 
 
 def kind(value: object) -> str:

@@ -81,6 +81,7 @@ class Platform:
         self.next_run: dict[str, Any] = {}
         self.next_log: Log = Log()
         self.fail_next: list[Response] = []
+        self.rollback_changed = True
 
     # --- what tests put in --------------------------------------------------------------------------------------------
 
@@ -212,7 +213,7 @@ class Platform:
             wanted = (await request.json()).get("deployment_id")
             return {
                 "project": name, "deployment_id": wanted or "dep_one", "previous_deployment_id": "dep_two",
-                "changed": True, "duration_ms": 43,
+                "changed": self.rollback_changed, "duration_ms": 43,
             }  # fmt: skip
 
         @app.post("/v1/runs", status_code=202)
@@ -227,7 +228,9 @@ class Platform:
             return run | {"status": "pending", "output": None, "error": None, "duration_ms": None}
 
         @app.get("/v1/runs")
-        def runs(request: Request) -> Any:
+        def runs(project: str | None = None) -> Any:
+            if project is not None and project not in self.projects:
+                return problem(404, "project_not_found", f"there is no project {project}")
             return {"runs": list(self.runs.values()), "next_cursor": None}
 
         @app.get("/v1/runs/{run_id}")

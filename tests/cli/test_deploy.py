@@ -114,10 +114,36 @@ def test_rollback(crewship: Any, platform: Platform, project: Path) -> None:
         "  undo: crewship deploy --rollback dep_two",
     ]
     assert ("POST", "/v1/projects/research-crew/rollback", {}) in platform.requests
-    platform.deployments["dep_old"] = {"id": "dep_old", "project": "elsewhere"}
+    platform.deployments["dep_old"] = {"id": "dep_old", "project": "research-crew"}
     done = json.loads(crewship("deploy", "--rollback", "dep_old", "--json").stdout)
-    assert (done["project"], done["deployment_id"]) == ("elsewhere", "dep_old")
+    assert (done["project"], done["deployment_id"]) == ("research-crew", "dep_old")
     assert crewship("deploy", "--rollback", "dep_none").exit_code == 4
+    platform.rollback_changed = False
+    assert crewship("deploy", "--rollback", "dep_old").stderr == "research-crew is on dep_old already\n"
+
+
+def test_rollback_of_another_project_only_when_it_is_named(
+    crewship: Any, platform: Platform, project: Path, monkeypatch: Any
+) -> None:
+    platform.deployments["dep_other"] = {"id": "dep_other", "project": "elsewhere"}
+    refused = crewship("deploy", "--rollback", "dep_other")
+    assert refused.exit_code == 4
+    assert refused.stderr == (
+        "error: dep_other is a deployment of elsewhere, and this folder's project is research-crew\n"
+        "hint: if you mean that one: crewship deploy --rollback dep_other -p elsewhere\n"
+    )
+    assert not [call for call in platform.requests if call[0] == "POST"]
+    done = [
+        "✓ elsewhere is on dep_other again (43 ms)",
+        "  undo: crewship deploy --rollback dep_two -p elsewhere",
+    ]
+    assert crewship("deploy", "--rollback", "dep_other", "-p", "elsewhere").stderr.splitlines() == done
+    (project / "crewship.toml").write_text(f"[deployments.one]\n{TABLE}[deployments.Two]\n{TABLE}")
+    assert "this folder's project is one or two" in crewship("deploy", "--rollback", "dep_other").stderr
+    platform.deployments["dep_here"] = {"id": "dep_here", "project": "two"}
+    assert crewship("deploy", "--rollback", "dep_here").exit_code == 0
+    monkeypatch.chdir(project.parent)  # a folder that is no project's
+    assert crewship("deploy", "--rollback", "dep_other").stderr.splitlines() == done
 
 
 def test_deployments(crewship: Any, platform: Platform, project: Path) -> None:

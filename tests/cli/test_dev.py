@@ -1,6 +1,7 @@
 """``crewship dev`` on the command line: options in, one line out. The platform itself is in ``test_devserver``."""
 
 import json
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,9 +9,10 @@ import pytest
 from platformdirs import user_data_dir
 
 from crewship import devserver
-from crewship.devserver import DevOptions, Running
-from crewship.devstate import PortInUse
+from crewship.devserver import DevOptions, DevServer, Running
+from crewship.devstate import PortInUse, hold
 from tests.cli.conftest import Crewship
+from tests.fixtures.servers import free_port
 
 KEY = "crewship_a-new-one"
 
@@ -80,3 +82,40 @@ def test_a_port_in_use_is_exit_code_1_with_a_hint(crewship: Crewship, monkeypatc
     done = crewship("dev")
     assert done.exit_code == 1
     assert done.stderr == "error: port 8700 on 127.0.0.1 is in use\nhint: choose another one: --port 8710\n"
+
+
+@pytest.mark.usefixtures("real")
+class TestStartsThatFail:
+    @pytest.fixture
+    def real(self, _stand: None, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The platform itself: none of these gets so far as to need an engine."""
+        monkeypatch.setattr(devserver, "DevServer", DevServer)
+        monkeypatch.delenv("CREWSHIP_TEMPORAL_ADDRESS", raising=False)
+
+    def ports(self) -> list[str]:
+        return ["--port", str(free_port()), "--ui-port", str(free_port())]
+
+    @pytest.mark.parametrize(("below", "why"), [("", "it is a file"), ("/x", "Not a directory")])
+    def test_a_data_folder_that_cannot_be_one(self, crewship: Crewship, tmp_path: Path, below: str, why: str) -> None:
+        (tmp_path / "file").write_text("")
+        data = f"{tmp_path}/file{below}"
+        done = crewship("dev", *self.ports(), "--data", data)
+        assert done.exit_code == 2
+        assert done.stderr == (
+            f"error: {data} cannot be the data folder: {why}\nhint: name another folder: --data DIR\n"
+        )
+
+    def test_a_port_in_use_leaves_nothing(self, crewship: Crewship, tmp_path: Path) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            port = str(taken.getsockname()[1])
+            done = crewship("dev", *self.ports(), "--port", port, "--data", str(tmp_path / "new"))
+        assert done.exit_code == 1
+        assert f"port {port} on 127.0.0.1 is in use" in done.stderr
+        assert not (tmp_path / "new").exists()
+
+    def test_a_folder_in_use_is_said_before_a_port_is(self, crewship: Crewship, tmp_path: Path) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as taken, hold(tmp_path):
+            port = str(taken.getsockname()[1])
+            done = crewship("dev", *self.ports(), "--port", port, "--data", str(tmp_path))
+        assert done.exit_code == 1
+        assert f"another crewship dev uses {tmp_path}" in done.stderr

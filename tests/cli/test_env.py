@@ -39,7 +39,7 @@ def test_a_name_alone_reads_stdin(crewship: Any, platform: Platform, project: Pa
         (["1A=x"], "a variable's name has letters"),
         (["sk-secret-value"], "a variable's name has letters"),
         (["--from-file", "none.env"], "none.env cannot be read"),
-        (["--from-file", "bare.env"], "bare.env: NAME has no value"),
+        (["--from-file", "bare.env"], "bare.env, line 1: a name without a value"),
         (["--from-file", "empty.env"], "empty.env has no variables"),
     ],
 )
@@ -50,6 +50,29 @@ def test_bad_arguments(crewship: Any, platform: Platform, project: Path, argumen
     assert result.exit_code == 2
     assert error in result.stderr
     assert "sk-secret-value" not in result.stderr
+    assert platform.env == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("A=1\n\n\nB='secret\nC=3\n", "line 4: not NAME=VALUE"),
+        ("A=1\r\n=secret\r\n", "line 2: not NAME=VALUE"),
+        ("A=1\n# fine\nsecret value\n", "line 3: not NAME=VALUE"),
+        ("A=1\n\nsecret-value\n", "line 3: a variable's name has letters"),
+        ("A=1\n\nMY-KEY=1\n", "line 3: a variable's name has letters"),
+    ],
+)
+def test_a_file_with_a_line_that_cannot_be_read_sets_nothing(
+    crewship: Any, platform: Platform, project: Path, text: str, said: str
+) -> None:
+    (project / "x.env").write_bytes(text.encode())
+    result = crewship("env", "set", "--from-file", "x.env")
+    assert result.exit_code == 2
+    error, hint = result.stderr.splitlines()
+    assert error.startswith(f"error: x.env, {said}")
+    assert hint.startswith("hint: ")
+    assert "secret" not in result.output
     assert platform.env == {}
 
 

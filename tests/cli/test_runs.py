@@ -25,10 +25,25 @@ def test_list(crewship: Any, platform: Platform, run: dict[str, Any]) -> None:
 
 
 def test_list_filters(crewship: Any, platform: Platform) -> None:
+    platform.add_project("crew")
     result = crewship("runs", "list", "-p", "crew", "--status", "failed", "-l", "a=1", "-l", "b=2", "--limit", "7")
     assert (result.exit_code, result.stdout, result.stderr) == (0, "", "No such runs\n")
     query = platform.requests[-1][1].partition("?")[2]
     assert sorted(query.split("&")) == ["label=a%3A1", "label=b%3A2", "limit=7", "project=crew", "status=failed"]
+
+
+def test_list_of_a_project_that_is_not_there(crewship: Any, platform: Platform) -> None:
+    for as_json in ([], ["--json"]):
+        result = crewship("runs", "list", "-p", "nope", *as_json)
+        assert (result.exit_code, result.stdout, result.stderr) == (4, "", "error: there is no project nope\n")
+
+
+def test_list_is_of_all_projects_wherever_it_is_called(
+    crewship: Any, platform: Platform, run: dict[str, Any], project: Path
+) -> None:
+    assert RUN_ID in crewship("runs", "list").stdout
+    assert platform.requests[-1][1] == "/v1/runs?limit=20"
+    assert "default" not in crewship("runs", "list", "--help").stdout.partition("--limit")[0]
 
 
 def test_list_refuses_a_status_that_is_none(crewship: Any, platform: Platform) -> None:
@@ -177,6 +192,18 @@ def test_a_download_replaces_nothing_of_the_users(crewship: Any, platform: Platf
     assert crewship("runs", "download", RUN_ID, "main.py").exit_code == 0  # the same content is no conflict
 
 
+def test_all_artifacts_do_not_go_into_a_file(crewship: Any, platform: Platform, run: Any, project: Path) -> None:
+    platform.artifacts[RUN_ID] = {"data.json": b"{}"}
+    result = crewship("runs", "download", RUN_ID, "-o", "main.py")
+    assert result.exit_code == 2
+    error, hint = result.stderr.splitlines()
+    assert error == "error: main.py is a file, and artifacts are saved in a folder"
+    assert "runs download RUN FILE -o PATH" in hint
+    below = crewship("runs", "download", RUN_ID, "-o", "main.py/x")
+    assert below.exit_code == 1
+    assert "hint: save it elsewhere: -o PATH" in below.stderr
+
+
 @pytest.mark.parametrize("name", ["../evil", "/etc/evil", "a/../../evil"])
 def test_no_name_leaves_the_folder(crewship: Any, platform: Platform, run: Any, project: Path, name: str) -> None:
     platform.artifacts[RUN_ID] = {name: b"x"}
@@ -196,6 +223,13 @@ def test_verify(crewship: Any, platform: Platform, run: dict[str, Any], project:
     assert found["ok"] is True
     assert found["complete"] is True
     assert found["events"] == 14
+
+
+@pytest.mark.parametrize("name", ["/nope.ndjson", "events.ndjson", "nope"])
+def test_verify_of_a_file_that_is_not_there(crewship: Any, name: str, project: Path) -> None:
+    result = crewship("runs", "verify", name)
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"error: {name} does not exist\nhint: ")
 
 
 def test_verify_says_where_the_chain_breaks(crewship: Any, project: Path) -> None:

@@ -146,9 +146,21 @@ MISTAKES = {
         "line 2, [deployment] framework: 'crew-ai' is not",
         "crewai",
     ),
-    "number as string": (MINIMAL + '[run]\ntimeout_seconds = "60"', "line 5, [run] timeout_seconds", None),
-    "string as number": (MINIMAL.replace('"crew:kickoff"', "5"), "entrypoint is a string, not a number", None),
-    "string as list": (MINIMAL + '[build]\nexclude = "tests"', "exclude is a list of strings, not a string", None),
+    "number as string": (
+        MINIMAL + '[run]\ntimeout_seconds = "60"',
+        "line 5, [run] timeout_seconds",
+        "timeout_seconds = 60",
+    ),
+    "string as number": (
+        MINIMAL.replace('"crew:kickoff"', "5"),
+        "entrypoint is a string, not a number",
+        'entrypoint = "text"',
+    ),
+    "string as list": (
+        MINIMAL + '[build]\nexclude = "tests"',
+        "exclude is a list of strings, not a string",
+        'exclude = ["first", "second"]',
+    ),
     "table as string": (
         MINIMAL.replace("[deployment]", 'run = "x"\n[deployment]'),
         "run is a table, not a string",
@@ -175,7 +187,11 @@ MISTAKES = {
     "memory": (MINIMAL + '[run]\nmemory = "lots"', "line 5, [run] memory: 'lots' is not a size", '"512m"'),
     "memory number": (MINIMAL + "[run]\nmemory = 512", "512 is not a size", '"512m"'),
     "memory too small": (MINIMAL + '[run]\nmemory = "1k"', "'1k' is less than 32 MiB", '"512m"'),
-    "zero": (MINIMAL + "[run]\ntimeout_seconds = 0", "line 5, [run] timeout_seconds: 0 will not do", None),
+    "zero": (
+        MINIMAL + "[run]\ntimeout_seconds = 0",
+        "line 5, [run] timeout_seconds: 0 will not do",
+        "Leave timeout_seconds out",
+    ),
     "glob": (MINIMAL + '[run]\nartifacts = ["../x"]', "'../x' is not a glob inside the project", "relative"),
     "apt option": (MINIMAL + '[build]\napt = ["-o=x"]', "'-o=x' is not the name of a Debian package", "libpq5"),
     "host": (MINIMAL + '[network]\nallow = ["https://x.y/"]', "'https://x.y/' is not a host", "without scheme"),
@@ -190,9 +206,9 @@ MISTAKES = {
     "project name long": (MINIMAL + f'[project]\nname = "{"x" * 64}"', "longer than 63", "[project] name"),
     "same project": ("[deployments.a_b]\n[deployments.a-b]", "'a_b' and 'a-b' would be the same project", "Rename"),
     "bare word": ("[deployment]\nframework = crewai\n", "line 2, column 13: not TOML", 'framework = "crewai"'),
-    "unclosed": ("[deployment\n", "line 1", None),
-    "cut off": ('a = """', "line 1: not TOML", None),
-    "twice": (MINIMAL + "[deployment]\n", "line 4", None),
+    "unclosed": ("[deployment\n", "line 1", "A line is a [table]"),
+    "cut off": ('a = """', "line 1: not TOML", "A line is a [table]"),
+    "twice": (MINIMAL + "[deployment]\n", "line 4", "A line is"),
     "deep": ("a = " + "[" * 100_000, "not TOML|nested too deeply", None),
     "a long number": ("a = " + "1" * 5000, "not TOML", None),
     "own table": ("[deployments.x]\nrun = 1\n", "line 2, [deployments.x] run: run is a table", "[deployments.x.run]"),
@@ -214,6 +230,25 @@ def test_a_mistake_is_named_with_its_place_and_a_hint(case: str) -> None:
     assert "crewship.toml" in caught.value.detail or "project" in caught.value.detail
     if hint is not None:
         assert hint in (caught.value.hint or ""), caught.value.hint
+
+
+def test_all_unknown_keys_are_named_at_once() -> None:
+    text = MINIMAL.replace("framework", "framwork") + '[rum]\nmemory = "1g"\n[build]\nignore = []\n'
+    with pytest.raises(InvalidConfig) as caught:
+        load(text)
+    assert caught.value.detail.splitlines() == [
+        "crewship.toml, line 4, rum: unknown table 'rum'.",
+        "crewship.toml, line 2, [deployment] framwork: unknown key 'framwork'.",
+        "crewship.toml, line 7, [build] ignore: unknown key 'ignore'.",
+    ]
+    assert (caught.value.hint or "").splitlines() == [
+        "rum: Did you mean run?",
+        "framwork: Did you mean framework?",
+        "ignore: Known here: exclude, smoke, apt.",
+    ]
+    with pytest.raises(InvalidConfig) as caught:
+        load("".join(f"key{number} = 1\n" for number in range(10_000)))
+    assert len(caught.value.detail.splitlines()) == 20
 
 
 def test_a_name_that_is_not_there_lists_those_that_are() -> None:
