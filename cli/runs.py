@@ -283,14 +283,14 @@ def print_run(run: dict[str, Any]) -> None:
     import json
 
     from cli.ansi import plain
-    from cli.human import age, duration, size, waiting
+    from cli.human import age, duration, memory, waiting
     from cli.output import fields, status
 
     error, usage = run.get("error") or {}, run.get("usage") or {}
     cancel = run.get("cancel") or {}
     used = [
         f"{usage['cpu_seconds']:.2f} CPU-seconds" if usage.get("cpu_seconds") is not None else "",
-        f"{size(usage['peak_memory_bytes'])} memory" if usage.get("peak_memory_bytes") else "",
+        f"{memory(usage['peak_memory_bytes'])} memory" if usage.get("peak_memory_bytes") else "",
     ]
     output = run.get("output")
     if output is None or isinstance(output, str):
@@ -322,10 +322,11 @@ def print_run(run: dict[str, Any]) -> None:
 
 
 def isolation_words(facts: dict[str, Any]) -> str:
-    """What the kernel said of the container, in words; what has none as it is."""
-    from cli.human import size
+    """What the kernel said of the container, in words; what has none as it is, what is not known not at all."""
+    from cli.human import memory
 
-    rest = dict(facts)
+    # "source" says where they were read; it is the same for all runs.
+    rest = {key: value for key, value in facts.items() if value is not None and key != "source"}
     words = []
     if rest.get("cap_eff") is not None and rest.get("cap_bnd") is not None:
         bits = (int(rest.pop("cap_eff"), 16), int(rest.pop("cap_bnd"), 16))
@@ -337,7 +338,7 @@ def isolation_words(facts: dict[str, Any]) -> str:
             words.append(word)
             del rest[key]
     if rest.get("pids_max"):
-        words.append(f"{rest.pop('pids_max')} processes")
+        words.append(f"{rest.pop('pids_max')} processes at most")
     if rest.get("memory_max_bytes"):
-        words.append(f"{size(rest.pop('memory_max_bytes'))} memory")
+        words.append(f"{memory(rest.pop('memory_max_bytes'))} memory at most")
     return ", ".join([*(f"{key} {value}" for key, value in rest.items()), *words])
