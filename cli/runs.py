@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="Look at runs, their events, logs and artifacts; cancel them.")
 
-RunId = Annotated[str, typer.Argument(metavar="RUN")]
+RunId = Annotated[str, typer.Argument(metavar="RUN", help="The run's id: run_...")]
 Follow = Annotated[bool, typer.Option("--follow", "-f", help="Go on until the run has ended.")]
 
 
@@ -36,7 +36,7 @@ def list_runs(
         list[str] | None,
         typer.Option("--label", "-l", metavar="K=V", help="Only those with this label; repeated: with all of them."),
     ] = None,
-    limit: Annotated[int, typer.Option("--limit", min=1, help="At most so many.")] = 20,
+    limit: Annotated[int, typer.Option("--limit", metavar="N", min=1, help="At most so many.")] = 20,
     as_json: Json = False,
 ) -> None:
     """List runs of all projects, the newest first."""
@@ -76,7 +76,7 @@ def list_runs(
 
 @app.command("show")
 def show_run(ctx: typer.Context, run: RunId, as_json: Json = False) -> None:
-    """Show a run: how it went, what it got and gave, and what it used."""
+    """Show a run: how it went, what it got, gave and used."""
     from cli.client import segment
     from cli.output import data_json
 
@@ -99,7 +99,10 @@ def show_events(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the log's own lines (NDJSON).")] = False,
 ) -> None:
-    """Print a run's events as a timeline; those so far, or with --follow until its end."""
+    """Print a run's events as a timeline.
+
+    Those so far, or with --follow all until its end.
+    """
     import sys
 
     from cli.logs import read_log
@@ -127,7 +130,10 @@ def show_logs(
     follow: Follow = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the log events' own lines (NDJSON).")] = False,
 ) -> None:
-    """Print what the crew printed, both streams, nothing else; exact bytes unless on a terminal."""
+    """Print what the crew printed, and nothing else.
+
+    That is both streams, byte for byte when the output is not a terminal.
+    """
     import sys
 
     from cli.ansi import colored, plain
@@ -174,7 +180,7 @@ def _ending(data: dict[str, Any]) -> str:
 def cancel_run(
     ctx: typer.Context,
     run: RunId,
-    force: Annotated[bool, typer.Option("--force", help="Without the grace period: kill at once.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Kill it at once, without time to end by itself.")] = False,
     as_json: Json = False,
 ) -> None:
     """Cancel a run, and wait until its container is gone."""
@@ -237,7 +243,10 @@ def download(
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace files that are there with other content.")] = False,
 ) -> None:
-    """Download artifacts: one into this folder, or all into a folder named after the run."""
+    """Download one artifact, or all.
+
+    One goes into this folder, all go into a folder named after the run.
+    """
     from cli.artifacts import download_all, download_one
     from crewship.errors import Usage
 
@@ -254,11 +263,11 @@ def download(
 def verify_run(
     ctx: typer.Context,
     run: Annotated[str, typer.Argument(metavar="RUN|FILE", help="A run's id, a saved events.ndjson, or - for stdin.")],
-    as_json: Json = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
-    """Check that a log is whole: each event carries the hash of all before it.
+    """Check that nothing in a log was changed or lost.
 
-    A file is checked without a server.
+    Each event carries the hash of all before it. A file is checked without a server.
     """
     from cli.logs import read_log
     from cli.output import data_json, fields, say_done, say_warning
