@@ -17,20 +17,24 @@ if TYPE_CHECKING:
 def deploy(
     ctx: typer.Context,
     path: Annotated[
-        str | None, typer.Argument(metavar="PATH", help="The project's folder; with --rollback the deployment's id.")
+        str | None,
+        typer.Argument(
+            metavar="PATH|DEP", help="The project's folder; default: this one. With --rollback a deployment's id."
+        ),
     ] = None,
     name: Annotated[
-        str | None, typer.Option("--name", "-n", metavar="NAME", help="A [deployments.NAME] table of crewship.toml.")
+        str | None, typer.Option("--name", "-n", metavar="NAME", help="Which [deployments.NAME] of crewship.toml.")
     ] = None,
     project: Annotated[
-        str | None, typer.Option("--project", "-p", metavar="PROJECT", help="Deploy to this project.")
+        str | None,
+        typer.Option("--project", "-p", metavar="PROJECT", help="The project; default: the one of the folder."),
     ] = None,
     all_: Annotated[bool, typer.Option("--all", help="Deploy every [deployments.NAME].")] = False,
     activate: Annotated[
         bool, typer.Option("--activate/--no-activate", help="Whether it becomes the current deployment.")
     ] = True,
     rollback: Annotated[
-        bool, typer.Option("--rollback", help="Make an earlier deployment current again: [DEP], or the previous one.")
+        bool, typer.Option("--rollback", help="Make DEP current, or the one that was before; nothing is built.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the Deployment (or rollback) as JSON.")] = False,
 ) -> None:

@@ -14,10 +14,13 @@ def list_deployments(
     ctx: typer.Context,
     project: Project = None,
     name: Name = None,
-    limit: Annotated[int, typer.Option("--limit", min=1, help="At most so many.")] = 20,
+    limit: Annotated[int, typer.Option("--limit", metavar="N", min=1, help="At most so many.")] = 20,
     as_json: Json = False,
 ) -> None:
-    """List a project's deployments, the newest first; ● is the current one."""
+    """List a project's deployments, the newest first.
+
+    ● is the current one.
+    """
     from cli.client import segment
     from cli.human import age
     from cli.output import data_json, say, status, table
@@ -49,9 +52,11 @@ def list_deployments(
 
 @app.command("show")
 def show_deployment(
-    ctx: typer.Context, deployment: Annotated[str, typer.Argument(metavar="DEP")], as_json: Json = False
+    ctx: typer.Context,
+    deployment: Annotated[str, typer.Argument(metavar="DEP", help="The deployment's id: dep_...")],
+    as_json: Json = False,
 ) -> None:
-    """Show a deployment."""
+    """Show a deployment: how its build went and what it runs."""
     from cli.client import segment
     from cli.output import data_json
 

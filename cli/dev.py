@@ -10,13 +10,14 @@ if TYPE_CHECKING:
 
 
 def dev(
-    host: Annotated[str, typer.Option(help="Address that the API listens on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port of the API.", min=1, max=65535)] = 8700,
-    ui_port: Annotated[int, typer.Option(help="Port of Temporal's web UI.", min=1, max=65535)] = 8701,
+    host: Annotated[str, typer.Option(metavar="ADDRESS", help="Address that the API listens on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(metavar="PORT", help="Port of the API.", min=1, max=65535)] = 8700,
+    ui_port: Annotated[int, typer.Option(metavar="PORT", help="Port of Temporal's web UI.", min=1, max=65535)] = 8701,
     data: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Folder of all its state; default: your data folder.")
+        Path | None,
+        typer.Option(metavar="DIR", help="Folder of all its state; default: CREWSHIP_DATA_DIR, else one in your home."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Say as JSON when it is ready.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Say as JSON that it is ready.")] = False,
 ) -> None:
     """Run the whole platform on this machine; Ctrl-C stops it."""
     import sys

@@ -26,7 +26,7 @@ def doctor(
     ctx: typer.Context,
     as_json: Annotated[bool, typer.Option("--json", help="Print the checks as one JSON object.")] = False,
 ) -> None:
-    """Check everything that the platform needs, and say how to mend it."""
+    """Check what the platform needs, and say how to mend it."""
     from cli.output import data_json, say
 
     checks = []

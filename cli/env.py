@@ -18,7 +18,10 @@ _NAME = r"[A-Za-z_][A-Za-z0-9_]*"
 def set_env(
     ctx: typer.Context,
     pairs: Annotated[
-        list[str] | None, typer.Argument(metavar="K=V...", help="K alone asks for the value, or reads it from stdin.")
+        list[str] | None,
+        typer.Argument(
+            metavar="K=V", help="Name and value; of a name alone the value is asked for, or read from stdin."
+        ),
     ] = None,
     from_file: Annotated[
         Path | None, typer.Option("--from-file", metavar="FILE", help="Take all variables of a .env file.")
@@ -78,7 +81,7 @@ def list_env(ctx: typer.Context, project: Project = None, name: Name = None, as_
 @app.command("unset")
 def unset_env(
     ctx: typer.Context,
-    names: Annotated[list[str], typer.Argument(metavar="K...")],
+    names: Annotated[list[str], typer.Argument(metavar="K", help="Their names.")],
     project: Project = None,
     name: Name = None,
     as_json: Json = False,

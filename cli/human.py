@@ -39,6 +39,14 @@ def size(size_bytes: int) -> str:
     return f"{value:.1f} PB"
 
 
+def memory(size_bytes: int) -> str:
+    """``512 MiB``, ``1 GiB``, ``51.3 MiB``; powers of 1024, as limits are set."""
+    value, unit = size_bytes / (1 << 20), "MiB"
+    if value >= 1024:
+        value, unit = value / 1024, "GiB"
+    return f"{value:.1f}".removesuffix(".0") + f" {unit}"
+
+
 def parse_time(rfc3339: str) -> datetime:
     """An API time as an aware datetime."""
     return datetime.fromisoformat(rfc3339)

@@ -12,7 +12,8 @@ def init(
         str | None, typer.Option("--entrypoint", metavar="MODULE:ATTRIBUTE", help="Take this one instead of looking.")
     ] = None,
     framework: Annotated[
-        str | None, typer.Option("--framework", metavar="NAME", help="crewai, langgraph or python.")
+        str | None,
+        typer.Option("--framework", metavar="NAME", help="crewai, langgraph or python; default: what the crew uses."),
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask: take what fits best.")] = False,
 ) -> None:

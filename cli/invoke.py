@@ -35,7 +35,7 @@ def invoke(
         list[str] | None, typer.Option("--label", "-l", metavar="K=V", help="Label the run; may be repeated.")
     ] = None,
     timeout: Annotated[
-        int | None, typer.Option("--timeout", metavar="SECONDS", min=1, help="End the run after so long.")
+        int | None, typer.Option("--timeout", metavar="SECONDS", min=1, help="End the run when it takes longer.")
     ] = None,
     priority: Annotated[
         int | None, typer.Option("--priority", metavar="1-5", min=1, max=5, help="1 is most urgent; default: 3.")

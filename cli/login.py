@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from cli.options import Globals, Json, connect
+from cli.options import Globals, connect
 
 
 def login(
@@ -60,7 +60,9 @@ def logout() -> None:
         say("There was no login")
 
 
-def whoami(ctx: typer.Context, as_json: Json = False) -> None:
+def whoami(
+    ctx: typer.Context, as_json: Annotated[bool, typer.Option("--json", help="Print them as JSON.")] = False
+) -> None:
     """Say which platform and key are used, and whether they work."""
     from cli.output import data_json, fields
 

@@ -35,12 +35,22 @@ def print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback(epilog="These options may stand after the command too.")
+@app.callback(epilog="These options may stand after the command too. crewship COMMAND --help tells more of each.")
 def root(
     ctx: typer.Context,
-    url: Annotated[str | None, typer.Option("--url", metavar="URL", help="Address of the platform.")] = None,
-    api_key: Annotated[str | None, typer.Option("--api-key", metavar="KEY", help="API key.")] = None,
-    verbose: Annotated[bool, typer.Option("--verbose", help="Say more.")] = False,
+    url: Annotated[
+        str | None,
+        typer.Option(
+            "--url",
+            metavar="URL",
+            help="Address of the platform; default: CREWSHIP_URL, else that of the login, else a crewship dev here.",
+        ),
+    ] = None,
+    api_key: Annotated[
+        str | None,
+        typer.Option("--api-key", metavar="KEY", help="Its API key; default: CREWSHIP_API_KEY, else the stored one."),
+    ] = None,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Say more: the server used, what a build prints.")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
     version: Annotated[
         bool, typer.Option("--version", is_eager=True, callback=print_version, help="Print the version.")

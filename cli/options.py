@@ -15,10 +15,11 @@ if TYPE_CHECKING:
 
 Json = Annotated[bool, typer.Option("--json", help="Print the API's own JSON.")]
 Project = Annotated[
-    str | None, typer.Option("--project", "-p", metavar="PROJECT", help="Project; default: that of the folder.")
+    str | None, typer.Option("--project", "-p", metavar="PROJECT", help="The project; default: the one of this folder.")
 ]
 Name = Annotated[
-    str | None, typer.Option("--name", "-n", metavar="NAME", help="A [deployments.NAME] table of crewship.toml.")
+    str | None,
+    typer.Option("--name", "-n", metavar="NAME", help="The project of a [deployments.NAME] in crewship.toml."),
 ]
 
 

@@ -12,7 +12,9 @@ app = typer.Typer(no_args_is_help=True, help="List and delete projects.")
 @app.command("list")
 def list_projects(
     ctx: typer.Context,
-    limit: Annotated[int | None, typer.Option("--limit", min=1, help="At most so many; default: all.")] = None,
+    limit: Annotated[
+        int | None, typer.Option("--limit", metavar="N", min=1, help="At most so many; default: all.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """List projects."""
@@ -39,11 +41,14 @@ def list_projects(
 @app.command("delete")
 def delete_project(
     ctx: typer.Context,
-    project: Annotated[str, typer.Argument(metavar="PROJECT")],
+    project: Annotated[str, typer.Argument(metavar="PROJECT", help="Its name.")],
     force: Annotated[bool, typer.Option("--force", help="Even while runs are active: they are ended.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
-    """Delete a project with its deployments, runs, logs, artifacts and environment variables."""
+    """Delete a project and all it has.
+
+    That is its deployments, runs, logs, artifacts and environment variables.
+    """
     from cli.client import segment
     from cli.output import can_ask, say_done
     from crewship.errors import Usage

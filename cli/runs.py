@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="Look at runs, their events, logs and artifacts; cancel them.")
 
-RunId = Annotated[str, typer.Argument(metavar="RUN")]
+RunId = Annotated[str, typer.Argument(metavar="RUN", help="The run's id: run_...")]
 Follow = Annotated[bool, typer.Option("--follow", "-f", help="Go on until the run has ended.")]
 
 
@@ -36,7 +36,7 @@ def list_runs(
         list[str] | None,
         typer.Option("--label", "-l", metavar="K=V", help="Only those with this label; repeated: with all of them."),
     ] = None,
-    limit: Annotated[int, typer.Option("--limit", min=1, help="At most so many.")] = 20,
+    limit: Annotated[int, typer.Option("--limit", metavar="N", min=1, help="At most so many.")] = 20,
     as_json: Json = False,
 ) -> None:
     """List runs of all projects, the newest first."""
@@ -76,7 +76,7 @@ def list_runs(
 
 @app.command("show")
 def show_run(ctx: typer.Context, run: RunId, as_json: Json = False) -> None:
-    """Show a run: how it went, what it got and gave, and what it used."""
+    """Show a run: how it went, what it got, gave and used."""
     from cli.client import segment
     from cli.output import data_json
 
@@ -99,7 +99,10 @@ def show_events(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the log's own lines (NDJSON).")] = False,
 ) -> None:
-    """Print a run's events as a timeline; those so far, or with --follow until its end."""
+    """Print a run's events as a timeline.
+
+    Those so far, or with --follow all until its end.
+    """
     import sys
 
     from cli.logs import read_log
@@ -127,7 +130,10 @@ def show_logs(
     follow: Follow = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the log events' own lines (NDJSON).")] = False,
 ) -> None:
-    """Print what the crew printed, both streams, nothing else; exact bytes unless on a terminal."""
+    """Print what the crew printed, and nothing else.
+
+    That is both streams, byte for byte when the output is not a terminal.
+    """
     import sys
 
     from cli.ansi import colored, plain
@@ -183,10 +189,10 @@ def cancel_runs(
     label: Annotated[
         list[str] | None, typer.Option("--label", "-l", metavar="K=V", help="With this label; repeated: with all.")
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Without the grace period: kill at once.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Kill at once, without time to end by themselves.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Cancel runs, by id or all that fit, and wait until their containers are gone.
+    """Cancel runs, by id or all that fit; wait for their end.
 
     Examples:
 
@@ -304,7 +310,10 @@ def download(
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace files that are there with other content.")] = False,
 ) -> None:
-    """Download artifacts: one into this folder, or all into a folder named after the run."""
+    """Download one artifact, or all.
+
+    One goes into this folder, all go into a folder named after the run.
+    """
     from cli.artifacts import download_all, download_one
     from crewship.errors import Usage
 
@@ -321,11 +330,11 @@ def download(
 def verify_run(
     ctx: typer.Context,
     run: Annotated[str, typer.Argument(metavar="RUN|FILE", help="A run's id, a saved events.ndjson, or - for stdin.")],
-    as_json: Json = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
-    """Check that a log is whole: each event carries the hash of all before it.
+    """Check that nothing in a log was changed or lost.
 
-    A file is checked without a server.
+    Each event carries the hash of all before it. A file is checked without a server.
     """
     from cli.logs import read_log
     from cli.output import data_json, fields, say_done, say_warning
@@ -350,14 +359,14 @@ def print_run(run: dict[str, Any]) -> None:
     import json
 
     from cli.ansi import plain
-    from cli.human import age, duration, size, waiting
+    from cli.human import age, duration, memory, waiting
     from cli.output import fields, status
 
     error, usage = run.get("error") or {}, run.get("usage") or {}
     cancel = run.get("cancel") or {}
     used = [
         f"{usage['cpu_seconds']:.2f} CPU-seconds" if usage.get("cpu_seconds") is not None else "",
-        f"{size(usage['peak_memory_bytes'])} memory" if usage.get("peak_memory_bytes") else "",
+        f"{memory(usage['peak_memory_bytes'])} memory" if usage.get("peak_memory_bytes") else "",
     ]
     output = run.get("output")
     if output is None or isinstance(output, str):
@@ -389,10 +398,11 @@ def print_run(run: dict[str, Any]) -> None:
 
 
 def isolation_words(facts: dict[str, Any]) -> str:
-    """What the kernel said of the container, in words; what has none as it is."""
-    from cli.human import size
+    """What the kernel said of the container, in words; what has none as it is, what is not known not at all."""
+    from cli.human import memory
 
-    rest = dict(facts)
+    # "source" says where they were read; it is the same for all runs.
+    rest = {key: value for key, value in facts.items() if value is not None and key != "source"}
     words = []
     if rest.get("cap_eff") is not None and rest.get("cap_bnd") is not None:
         bits = (int(rest.pop("cap_eff"), 16), int(rest.pop("cap_bnd"), 16))
@@ -404,7 +414,7 @@ def isolation_words(facts: dict[str, Any]) -> str:
             words.append(word)
             del rest[key]
     if rest.get("pids_max"):
-        words.append(f"{rest.pop('pids_max')} processes")
+        words.append(f"{rest.pop('pids_max')} processes at most")
     if rest.get("memory_max_bytes"):
-        words.append(f"{size(rest.pop('memory_max_bytes'))} memory")
+        words.append(f"{memory(rest.pop('memory_max_bytes'))} memory at most")
     return ", ".join([*(f"{key} {value}" for key, value in rest.items()), *words])

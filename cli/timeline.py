@@ -29,6 +29,11 @@ from crewship.events import Event
 
 _MARGIN = 9
 """Columns of the time and the space after it."""
+_BOX_TOP, _BOX_BOTTOM, _BOX_ENDS, _BOX_SIDES, _BOX_LINES = "╭┌┏╔", "╰└┗╚", "╮┐┓╗╯┘┛╝", "│┃║", "─━═ "
+_TABLE = set("┬┳╦┴┻╩")
+"""On the edge of a box with more than one column, which stays as it was printed."""
+_FLOW_BOXES = ("Flow Execution", "Flow Started", "Flow Method Running", "Flow Method Completed", "Flow Completion")
+"""Titles of CrewAI's boxes (1.x) about what has events of its own, an emoji before each."""
 
 
 @dataclass
@@ -51,6 +56,9 @@ class Timeline:
     _artifacts: set[tuple[str, int]] = field(default_factory=set)
     _told_tasks: set[str] = field(default_factory=set)
     _llm: str = ""
+    _flow_seen: bool = False
+    _in_repeated_box: bool = False
+    _after_box: bool = False
 
     @property
     def activity(self) -> str:
@@ -121,7 +129,9 @@ class Timeline:
     def _task_started(self, event: Event, at_ms: float) -> list[str]:
         name = _words(event.data.get("task")) or "task"
         text = f"{self._indent()}{self.paint('○', CYAN)} {_cut(name, self._room(6))}{self._whose(event.data)}"
-        self._open.append(_Open("flow" if event.data.get("kind") == "flow" else "task", name, "", at_ms))
+        kind = "flow" if event.data.get("kind") == "flow" else "task"
+        self._flow_seen = self._flow_seen or kind == "flow"
+        self._open.append(_Open(kind, name, "", at_ms))
         return [text]
 
     def _task_completed(self, event: Event, at_ms: float) -> list[str]:
@@ -180,13 +190,32 @@ class Timeline:
             return [f"{self.paint('!', code)} {text}" if code else self.paint(f"· {text}", DIM)]
         mark = "err│" if data.get("stream") == "stderr" else "│"
         code = {"warning": YELLOW, "error": RED, "critical": RED}.get(level, DIM)
-        if not self.paint.enabled:
-            text = plain(message)
-        elif "\x1b" in message:
+        text = plain(message)
+        unframed = text if data.get("partial") else self._unframed(text)
+        if unframed is None:
+            return []
+        if self.paint.enabled and "\x1b" in message and unframed == text:
             text = colored(message)  # the crew's own colours instead of ours
         else:
-            text = self.paint(plain(message), DIM) if code == DIM else plain(message)
+            text = self.paint(unframed, DIM) if code == DIM else unframed
         return [f"{self._indent()}{self.paint(mark, code)} {text}".rstrip()]
+
+    def _unframed(self, text: str) -> str | None:
+        """A line of a box without the box, None when nothing is left of it; any other line as it is.
+
+        CrewAI draws boxes as wide as its terminal. Those that tell what a flow's own events tell are left out.
+        """
+        line = text.strip()
+        after_box, self._after_box = self._after_box, False
+        first, inner, last = line[:1], line[1:-1], line[1:][-1:]
+        if first and last and first in _BOX_TOP + _BOX_BOTTOM and last in _BOX_ENDS and not _TABLE & set(inner):
+            title = inner.strip(_BOX_LINES)
+            self._after_box = first in _BOX_BOTTOM
+            self._in_repeated_box = not self._after_box and self._flow_seen and title.endswith(_FLOW_BOXES)
+            return None if self._in_repeated_box else title or None
+        if first and last and first in _BOX_SIDES and last in _BOX_SIDES and not set(_BOX_SIDES) & set(inner):
+            return None if self._in_repeated_box else inner.rstrip().removeprefix("  ") or None
+        return None if after_box and not line else text
 
     def _gap(self, event: Event, at_ms: float) -> list[str]:
         return [self.paint(f"! a piece of the log is lost  {_brief(event.data)}", YELLOW)]

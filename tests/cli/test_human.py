@@ -2,7 +2,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from cli.human import age, clock, count, duration, size, waiting
+from cli.human import age, clock, count, duration, memory, size, waiting
 
 
 @pytest.mark.parametrize(
@@ -28,6 +28,14 @@ def test_durations(milliseconds: int, said: str, margin: str) -> None:
 )
 def test_sizes(size_bytes: int, said: str) -> None:
     assert size(size_bytes) == said
+
+
+@pytest.mark.parametrize(
+    ("size_bytes", "said"),
+    [(1 << 30, "1 GiB"), (512 << 20, "512 MiB"), (3 << 29, "1.5 GiB"), (53_792_000, "51.3 MiB"), (100_000, "0.1 MiB")],
+)
+def test_memory(size_bytes: int, said: str) -> None:
+    assert memory(size_bytes) == said
 
 
 @pytest.mark.parametrize(

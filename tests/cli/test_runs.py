@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from cli.runs import isolation_words
 from tests.cli.platform import Log, Platform, crew_log
 
 RUN_ID = "run_one"
@@ -63,8 +64,20 @@ def test_show(crewship: Any, run: dict[str, Any]) -> None:
         "waiting_for": None, "usage": {"cpu_seconds": 1.234, "peak_memory_bytes": 52_428_800},
     }  # fmt: skip
     shown = crewship("runs", "show", RUN_ID).stdout
-    for text in ("failed", "boom [user_error]", "mend", "1.23 CPU-seconds, 52.4 MB memory", "4.4 s"):
+    for text in ("failed", "boom [user_error]", "mend", "1.23 CPU-seconds, 50 MiB memory", "4.4 s"):
         assert text in shown
+
+
+def test_isolation_in_words() -> None:
+    facts = {
+        "source": "inside", "uid": 1000, "gid": 1000, "cap_eff": "0000000000000000", "cap_bnd": "0000000000000000",
+        "no_new_privs": True, "seccomp": 2, "root_read_only": True, "pids_max": 256, "memory_max_bytes": 1 << 30,
+    }  # fmt: skip
+    assert isolation_words(facts) == (
+        "uid 1000, gid 1000, no capabilities, no new privileges, seccomp filter, read-only root, "
+        "256 processes at most, 1 GiB memory at most"
+    )
+    assert isolation_words(dict.fromkeys(facts) | {"source": "inside", "uid": 1000}) == "uid 1000"
 
 
 def test_an_unknown_run(crewship: Any, platform: Platform) -> None:

@@ -106,3 +106,47 @@ def test_the_activity_names_what_is_open() -> None:
         "", "Research quantum computing", "Researcher", "Researcher · gpt-4o-mini", "Researcher", "Researcher · web_search",
         "Researcher · web_search", "Researcher", "Researcher", "Researcher", "Research quantum computing", "", "", "",
     ]  # fmt: skip
+
+
+def box(title: str, *texts: str, width: int = 60) -> list[str]:
+    """As CrewAI prints one, with an empty line after it."""
+    sides = [f"│  {text.ljust(width - 6)}  │" for text in ["", *texts, ""]]
+    return [f"╭{f' {title} '.center(width - 2, '─')}╮", *sides, f"╰{'─' * (width - 2)}╯", ""]
+
+
+def drawn(messages: list[str], *, flow: bool = False, color: bool = False) -> list[str]:
+    log = Log()
+    if flow:
+        log.write(0, "task.started", task="gather", kind="flow")
+    for message in messages:
+        log.write(1, "log", message=message, level="info", stream="stdout")
+    lines = draw(log, color=color).splitlines()[flow:]
+    return [line.partition("│")[2].removeprefix(" ") for line in lines]
+
+
+def test_of_a_box_its_text_is_shown() -> None:
+    final = box("✅ Agent Final Answer", "Agent: Writer", "  - one", "", "  - two")
+    assert drawn(final) == ["✅ Agent Final Answer", "Agent: Writer", "  - one", "  - two"]
+    assert drawn(final, flow=True) == drawn(final)
+
+
+def test_boxes_that_repeat_a_flows_events_are_left_out() -> None:
+    running, done = box("🔄 Flow Method Running", "Method: gather"), box("✅ Flow Method Completed", "Method: gather")
+    failed = box("❌ Flow Method Failed", "Method: gather")
+    printed = [*running, "gathering", *done, *failed, *box("notes", "kept")]
+    assert drawn(printed, flow=True) == ["gathering", "❌ Flow Method Failed", "Method: gather", "notes", "kept"]
+    assert drawn(running) == ["🔄 Flow Method Running", "Method: gather"], "nothing else tells it"
+    assert drawn([*running[:3], "cut off", "", *done], flow=True) == ["cut off", ""]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "", "  indented", "│", "│ open", "| a | b |", "│ a │ b │", "┌──┬──┐", "├──┼──┤", "└── a tree", "───", "╭ a smile ╭",
+        "see ╭─ box ─╮", "Flow Method Running", "\x1b[31mred\x1b[0m",
+    ],
+)  # fmt: skip
+def test_what_has_no_box_is_shown_as_it_was_printed(line: str) -> None:
+    from cli.ansi import plain
+
+    assert drawn([line, "x", line], flow=True) == [plain(line), "x", plain(line)]
