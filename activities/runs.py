@@ -16,6 +16,7 @@ from crewship.admission import ACTIVE, admit, held, run_input
 from crewship.clock import now
 from crewship.contracts import CloseRunInput, DeployInput, run_workflow_id
 from crewship.db import session as transaction
+from crewship.errors import NotFound, Unavailable
 from crewship.models import Deployment, Run
 from crewship.settings import Settings
 from crewship.storage import ObjectMissing, ObjectStore
@@ -88,7 +89,7 @@ class RunActivities:
                 select(Deployment).where(Deployment.status == "pending", col(Deployment.created_at) < before)
             ).all()
         for run, deployment in runs:
-            start = temporal.start_run if run.admitted_at is None else temporal.admit_run
+            start = temporal.admit_run if run.admitted_at is not None and self._is_held(run.id) else temporal.start_run
             self._start(start(self._bridge.client, run_input(run, deployment.host, self._settings)))
             started += 1
         for deployment in deployments:
@@ -135,6 +136,13 @@ class RunActivities:
             ]
         for run in admitted:
             self._start(temporal.admit_run(self._bridge.client, run))
+
+    def _is_held(self, run_id: str) -> bool:
+        """Whether its workflow still waits to be told. Asked, for a signal more in each round would fill its history."""
+        try:
+            return self._bridge.head(run_workflow_id(run_id)).held
+        except (NotFound, Unavailable):
+            return False
 
     def _start(self, call: Any) -> None:
         self._bridge.run(call)

@@ -138,6 +138,8 @@ class Head(Message):
     end: EndFacts | None = None
     """The facts of the ``result`` and the ``end`` frame, when the container in hand has sent them: neither is sent again."""
     cancel_requested: bool = False
+    held: bool = False
+    """Whether the run waits to be admitted."""
 
 
 class EventsQuery(Message):

@@ -51,6 +51,11 @@ class Container:
         self._left = False
         self._queued: workflow.ActivityHandle[ContainerFacts] | None = None
 
+    @property
+    def is_held(self) -> bool:
+        """Whether it waits to be admitted."""
+        return self._held
+
     def admit(self) -> None:
         """The project has a place for the run."""
         self._held = False

@@ -27,6 +27,7 @@ with workflow.unsafe.imports_passed_through():
         ContainerFacts,
         FinishInput,
         FinishResult,
+        Head,
         RunError,
         RunInput,
         RunResult,
@@ -64,6 +65,10 @@ class RunWorkflow(Logged):
     @workflow.signal(description="Start the run: its project has a place for it")
     def admit(self) -> None:
         self.container.admit()
+
+    @workflow.query(description="Where the log stands")
+    def head(self) -> Head:
+        return super().head().model_copy(update={"held": self.container.is_held})
 
     def _request_cancel(self, force: bool) -> None:
         if not self.cancel_requested:

@@ -176,7 +176,7 @@ async def test_a_run_without_a_place_in_its_project_starts_when_it_gets_one(clie
     stubs = RunStubs()
     async with serving(stubs.all()):
         handle = await start(client, held=True, queue_timeout_seconds=600)
-        await handle.query("head", result_type=Head)  # it is at work
+        assert (await handle.query("head", result_type=Head)).held
         assert not stubs.began.is_set()
         await temporal.admit_run(client, run_input(handle.id.removeprefix("run-")))
         await temporal.admit_run(client, run_input(handle.id.removeprefix("run-")))
