@@ -7,6 +7,7 @@ durable yet, and goes on. The crew's code is started once: ``launched_at`` is wr
 
 import contextlib
 import logging
+import math
 import threading
 import time
 from concurrent.futures import Future
@@ -363,10 +364,12 @@ class ContainerActivities:
     def _watch(
         self, container: str, run: RunContainerInput, deadline: float, ending: _Ending, follower: Follower
     ) -> None:
-        """End the container at its deadline or log limit; SIGTERM first, SIGKILL after the grace."""
+        """End the container at its deadline or log limit; SIGTERM first, SIGKILL after the grace. See that its end is noticed."""
+        stopped = False
         while not follower.ended.wait(max(0.0, min(1.0, deadline - time.monotonic()))):
+            follower.look()
             timed_out = time.monotonic() >= deadline
-            if not timed_out and not follower.log_limit_reached:
+            if stopped or not (timed_out or follower.log_limit_reached):
                 continue
             ending.timed_out = timed_out
             ending.sigterm_at_ms = now_ms()
@@ -379,7 +382,7 @@ class ContainerActivities:
                 logger.warning("%s: could not be ended: %s", container, error)
                 deadline = time.monotonic() + 1
                 continue
-            return
+            stopped, deadline = True, math.inf
 
 
 def _durable(launch: "Future[None] | None") -> None:

@@ -20,6 +20,8 @@ from crewship.redaction import Redactor
 
 logger = logging.getLogger(__name__)
 
+_QUIET_SECONDS = 5.0
+
 
 class LetGo(Exception):
     """The worker stops: the container goes on and is adopted by the next one."""
@@ -64,6 +66,7 @@ class Follower:
         self.ended_at_ms: int | None = None
         self.log_limit_reached = False
         self._let_go = False
+        self._heard_at = time.monotonic()
         self.ended = threading.Event()
 
     def attach(self) -> None:
@@ -99,6 +102,20 @@ class Follower:
         """Make ``follow`` raise ``LetGo``. Called by another thread."""
         self._let_go = True
         self.close()
+
+    def look(self) -> None:
+        """Hang up when nothing has come for a while and the container has ended. Called by another thread, every second or so.
+
+        An attachment to a container that is just ending may stay open and silent for ever.
+        """
+        if time.monotonic() - self._heard_at < _QUIET_SECONDS:
+            return
+        self._heard_at = time.monotonic()
+        try:
+            if self._engine.inspect(self._container).status == "exited":
+                self.close()
+        except (ContainerMissing, Unavailable):
+            self.close()  # whoever reads finds out
 
     def follow(self, writer: LogWriter) -> None:
         """Until the container has ended, or is gone.
@@ -137,6 +154,7 @@ class Follower:
     def _read(self, writer: LogWriter) -> None:
         assert self._attachment is not None
         while (piece := self._attachment.read()) is not None:
+            self._heard_at = time.monotonic()
             stream, data = piece
             if stream == "stderr":  # the supervisor itself never writes there, unless it breaks
                 logger.error("%s: %s", self._container, data.decode("utf-8", "replace").rstrip())

@@ -1,13 +1,18 @@
 """A follower goes on where another one was: what the log knows already is not told again, and counts all the same."""
 
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal, cast
 
+import pytest
+
+from activities import follow as following
 from activities.follow import Follower
 from activities.log_writer import LogWriter
 from activities.run_records import RunRecords
 from crewship.contracts import EndFacts, Head, ResultFacts
-from crewship.engine import Attachment, Engine
+from crewship.engine import Attachment, ContainerState, Engine
 from crewship.events import GENESIS
 from crewship.redaction import Redactor
 
@@ -50,9 +55,32 @@ class Written:
         self.calls.append({"n": n, **more})
 
 
+class Silent(Container):
+    """Its attachment says nothing and does not end, though the container has."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._closed = threading.Event()
+
+    def read(self) -> None:
+        self._closed.wait()
+
+    def close(self) -> None:
+        self._closed.set()
+
+    def inspect(self, container: str) -> ContainerState:
+        return ContainerState("c", "c", "exited", 0, False, {}, "")
+
+
 def follow(container: Container, head: Head) -> tuple[Follower, Written]:
     written = Written()
-    follower = Follower(
+    follower = a_follower(container, head)
+    follower.follow(cast(LogWriter, written))
+    return follower, written
+
+
+def a_follower(container: Container, head: Head) -> Follower:
+    return Follower(
         engine=cast(Engine, container),
         container="c",
         nonce=NONCE,
@@ -64,8 +92,6 @@ def follow(container: Container, head: Head) -> tuple[Follower, Written]:
         epoch=2,
         log_limit_bytes=1000,
     )
-    follower.follow(cast(LogWriter, written))
-    return follower, written
 
 
 def test_an_end_that_is_in_the_log_is_the_end() -> None:
@@ -83,3 +109,14 @@ def test_a_result_that_is_in_the_log_goes_with_the_end_that_comes() -> None:
     assert follower.end is not None
     assert (follower.end.ok, follower.end.error_code, follower.end.exit_code) == (False, "user_error", 0)
     assert [(call["n"], call["end"]) for call in written.calls] == [(5, follower.end)]
+
+
+def test_an_attachment_that_stays_open_behind_an_ended_container_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(following, "_QUIET_SECONDS", 0.0)
+    follower = a_follower(Silent(), HEAD)
+    with ThreadPoolExecutor(1) as threads:
+        followed = threads.submit(follower.follow, cast(LogWriter, Written()))
+        while not followed.done():
+            follower.look()
+            threading.Event().wait(0.01)
+        followed.result()
