@@ -190,7 +190,7 @@ class ContainerActivities:
         else:
             self._bridge.signal(workflow_id, "fence", epoch)
             head = self._bridge.head(workflow_id)
-        limits: dict[str, Any] = {"memory": spec.memory, "pids": spec.limits.pids}
+        limits: dict[str, Any] = {"limits": spec.limits}
         name = container_name(run.run_id, run.attempt)
         state = self._find(name) if epoch > 1 else None
         if state is None:
@@ -260,7 +260,7 @@ class ContainerActivities:
             records=records,
             acknowledged=head.acknowledged.get(source, 0),
             epoch=epoch,
-            log_limit_bytes=self._settings.log_limit_bytes,
+            log_limit_bytes=spec.limits.log.value,
         )
         writer = LogWriter(
             self._bridge,
@@ -278,7 +278,7 @@ class ContainerActivities:
             if adopted:
                 # The last worker may have died before, or while, it sent these; the supervisor takes them once.
                 follower.attach()
-                follower.send(b"\n" + spec.boot(nonce, self._settings))
+                follower.send(b"\n" + spec.boot(nonce))
                 follower.resume()
             else:
                 launch = records.launch(nonce)
@@ -287,7 +287,7 @@ class ContainerActivities:
                 if stop.is_set() or head.cancel_requested:
                     return ContainerFacts(started=False, end=None, canceled_before_start=True)
                 # Before the start: the supervisor finds it when it first looks.
-                follower.send(spec.boot(nonce, self._settings))
+                follower.send(spec.boot(nonce))
                 self._engine.start(container)
                 self._spares.replenish(spec.container(""), spec.config.run.warm or 0)
             deadline = time.monotonic() + run.timeout_seconds - (records.running_seconds() if adopted else 0)
@@ -318,8 +318,7 @@ class ContainerActivities:
             sigkill_at_ms=ending.sigkill_at_ms,
             started_at_ms=follower.started_at_ms or records.started_at_ms(),
             ended_at_ms=follower.ended_at_ms or now_ms(),
-            memory=spec.memory,
-            pids=spec.limits.pids,
+            limits=spec.limits,
         )
 
     def _watch(

@@ -7,10 +7,12 @@ from typing import Any
 from sqlalchemy import Engine as Database
 from sqlmodel import Session
 
-from crewship.config import DeploymentConfig, memory_bytes
+from crewship.config import DeploymentConfig
+from crewship.contracts import RunLimits
 from crewship.db import env_values
 from crewship.db import session as transaction
 from crewship.engine import LABEL_DEPLOYMENT, ContainerSpec, Limits
+from crewship.limits import limits_of
 from crewship.models import Deployment, Run
 from crewship.sealing import Sealer
 from crewship.settings import Settings
@@ -25,8 +27,7 @@ class RunSpec:
     deployment_id: str
     image: str
     config: DeploymentConfig
-    limits: Limits
-    memory: str
+    limits: RunLimits
     network: str | None
     env: dict[str, str] = field(repr=False)
     input: dict[str, Any] = field(repr=False)
@@ -37,13 +38,13 @@ class RunSpec:
         return ContainerSpec(
             name=name,
             image=self.image,
-            limits=self.limits,
+            limits=container_limits(self.limits),
             kind="run",
             network=self.network,
             labels={LABEL_DEPLOYMENT: self.deployment_id},
         )
 
-    def boot(self, nonce: str, settings: Settings) -> bytes:
+    def boot(self, nonce: str) -> bytes:
         """The two commands of ``docs/reference/frames.md`` that start phase 1 and phase 2."""
         boot = {
             "op": "boot",
@@ -53,17 +54,22 @@ class RunSpec:
             "framework": self.config.framework,
             "artifacts": list(self.config.run.artifacts),
             "check": False,
-            "log_limit_bytes": settings.log_limit_bytes,
+            "log_limit_bytes": self.limits.log.value,
+            "disk_limit_bytes": self.limits.disk.value,
             "end_timeout_seconds": 600,
         }
         run = {"op": "run", "run_id": self.run_id, "input": self.input}
         return b"".join(json.dumps(command).encode() + b"\n" for command in (boot, run))
 
 
-def limits_of(config: DeploymentConfig, settings: Settings) -> tuple[Limits, str]:
-    """The limits of a deployment's containers, and its memory as it was written (for hints)."""
-    memory = config.run.memory or settings.memory
-    return Limits(memory_bytes(memory), config.run.cpus or settings.cpus, config.run.pids or settings.pids), memory
+def container_limits(limits: RunLimits) -> Limits:
+    """Those that the engine holds."""
+    return Limits(
+        memory_bytes=limits.memory.value,
+        cpus=limits.cpus,
+        pids=limits.pids.value,
+        disk_bytes=limits.disk.value,
+    )
 
 
 def network_of(config: DeploymentConfig, settings: Settings) -> str | None:
@@ -89,15 +95,13 @@ def load_run(database: Database, run_id: str, sealer: Sealer, settings: Settings
         if run is None or deployment is None:
             raise LookupError(run_id)
         config = DeploymentConfig.model_validate(deployment.config)
-        limits, memory = limits_of(config, settings)
         return RunSpec(
             run_id=run.id,
             project=run.project,
             deployment_id=deployment.id,
             image=deployment.image or "",
             config=config,
-            limits=limits,
-            memory=memory,
+            limits=limits_of(config, settings, run.timeout_seconds),
             network=network_of(config, settings),
             env=open_env(session, run.project, run.env_version, sealer),
             input=run.input,

@@ -84,6 +84,8 @@ class EndFacts(Message):
     pids_max_events: int | None = None
     memory_peak_bytes: int | None = None
     cpu_ms: int | None = None
+    disk_bytes: int | None = None
+    """What was in ``/app`` at the end."""
 
 
 class Batch(Message):
@@ -161,6 +163,26 @@ class RunContainerInput(Message):
     grace_seconds: float
 
 
+class Limit(Message):
+    """One limit of a run: bytes, a number, or seconds."""
+
+    value: int
+    most: int
+    """What the platform would allow if the project asked for it."""
+
+
+class RunLimits(Message):
+    """The limits that are in force (``crewship.limits``)."""
+
+    memory: Limit
+    cpus: float
+    pids: Limit
+    disk: Limit
+    log: Limit
+    artifacts: Limit
+    timeout: Limit
+
+
 class ContainerFacts(Message):
     """How a container ended, from the engine and the supervisor; see ``crewship.outcome``."""
 
@@ -182,8 +204,10 @@ class ContainerFacts(Message):
     """When phase 2 began, and when the crew ended; the supervisor's clock, which is the host's."""
     ended_at_ms: int | None = None
     memory: str = ""
-    """The limits that were in force, for the hints."""
+    """Of runs from before ``limits``; and ``pids``."""
     pids: int = 0
+    limits: RunLimits | None = None
+    """For what is told when a run meets one."""
 
 
 class StopInput(Message):

@@ -94,8 +94,6 @@ class RunWorkflow(Logged):
             else classify(
                 facts,
                 self.stop_result,
-                memory=facts.memory,
-                pids=facts.pids,
                 timeout_seconds=run.timeout_seconds,
             )
         )
@@ -115,8 +113,6 @@ class RunWorkflow(Logged):
             status, error = classify(
                 facts.model_copy(update={"artifact_limit": True}),
                 None,
-                memory=facts.memory,
-                pids=facts.pids,
                 timeout_seconds=run.timeout_seconds,
             )
         await workflow.wait_condition(workflow.all_handlers_finished)

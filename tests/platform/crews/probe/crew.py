@@ -154,6 +154,32 @@ def lose_child(inputs: dict[str, Any]) -> str:
     return f"child ended with {subprocess.run([sys.executable, '-c', code], check=False).returncode}"
 
 
+def crowd(inputs: dict[str, Any]) -> int:
+    """Processes until there can be no more; how many there were."""
+    children = []
+    try:
+        while True:
+            children.append(subprocess.Popen(["sleep", "60"]))
+    except OSError:
+        if inputs["raise"]:
+            raise
+    return len(children)
+
+
+def fill(inputs: dict[str, Any]) -> None:
+    """Write for ever: one file after the other, or a single one."""
+    number = 0
+    while True:
+        with Path(f"part-{0 if inputs.get('one') else number}").open("ab") as file:
+            file.write(os.urandom(1 << 20))
+        number += 1
+
+
+def chatter(inputs: dict[str, Any]) -> None:
+    while True:
+        print("and another thing")
+
+
 def wait(inputs: dict[str, Any]) -> None:
     print("waiting", flush=True)
     time.sleep(600)
