@@ -23,6 +23,7 @@ class RunSpec:
     """``env`` and ``input`` are secret or private: they go over the container's stdin and nowhere else."""
 
     run_id: str
+    attempt: int
     project: str
     deployment_id: str
     image: str
@@ -32,7 +33,9 @@ class RunSpec:
     env: dict[str, str] = field(repr=False)
     input: dict[str, Any] = field(repr=False)
     launched: bool
-    """Whether a container of this run was started before."""
+    """Whether a container of this attempt was started before."""
+    nonce: str | None
+    """What the row had as its last container's."""
 
     def container(self, name: str) -> ContainerSpec:
         return ContainerSpec(
@@ -58,7 +61,7 @@ class RunSpec:
             "disk_limit_bytes": self.limits.disk.value,
             "end_timeout_seconds": 600,
         }
-        run = {"op": "run", "run_id": self.run_id, "input": self.input}
+        run = {"op": "run", "run_id": self.run_id, "attempt": self.attempt, "input": self.input}
         return b"".join(json.dumps(command).encode() + b"\n" for command in (boot, run))
 
 
@@ -83,8 +86,8 @@ def open_env(session: Session, project: str, version: int, sealer: Sealer) -> di
     return {name: sealer.open(value, f"{project}/{name}") for name, value in sealed.items()}
 
 
-def load_run(database: Database, run_id: str, sealer: Sealer, settings: Settings) -> RunSpec:
-    """Resolve ``run_id``.
+def load_run(database: Database, run_id: str, attempt: int, sealer: Sealer, settings: Settings) -> RunSpec:
+    """Resolve an attempt of ``run_id``.
 
     Raises:
         LookupError: the run, or its deployment, is gone.
@@ -97,6 +100,7 @@ def load_run(database: Database, run_id: str, sealer: Sealer, settings: Settings
         config = DeploymentConfig.model_validate(deployment.config)
         return RunSpec(
             run_id=run.id,
+            attempt=attempt,
             project=run.project,
             deployment_id=deployment.id,
             image=deployment.image or "",
@@ -105,5 +109,6 @@ def load_run(database: Database, run_id: str, sealer: Sealer, settings: Settings
             network=network_of(config, settings),
             env=open_env(session, run.project, run.env_version, sealer),
             input=run.input,
-            launched=run.launched_at is not None,
+            launched=run.launched_at is not None and run.attempt >= attempt,
+            nonce=run.nonce,
         )

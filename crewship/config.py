@@ -78,6 +78,8 @@ class RunConfig(_Table):
     """What may be in ``/app``, the project's own files included."""
     log: str | None = None
     """What the crew may write to its standard streams."""
+    retries: int | None = Field(default=None, ge=0, le=10)
+    """How often a run is tried again that the crew itself made fail."""
     warm: int | None = Field(default=None, ge=0, le=64)
     """Containers to keep with the crew imported."""
     artifacts: list[str] = Field(default_factory=list)

@@ -120,6 +120,9 @@ class Head(Message):
     end: EndFacts | None = None
     """The facts of the last ``end`` frame, when the container in hand has sent one."""
     cancel_requested: bool = False
+    signals: int = 0
+    """How many batches the log has taken, and how many bytes in line: a writer goes on with its predecessors' budget."""
+    inline_bytes: int = 0
 
 
 class EventsQuery(Message):
@@ -208,6 +211,8 @@ class ContainerFacts(Message):
     pids: int = 0
     limits: RunLimits | None = None
     """For what is told when a run meets one."""
+    retries: int = 0
+    """How many more attempts the project asks for when one fails."""
 
 
 class StopInput(Message):
@@ -226,6 +231,8 @@ class StopResult(Message):
 class FinishInput(Message):
     run_id: str
     attempt: int
+    collect: bool = True
+    """False for an attempt that is followed by another one: its files go with its container."""
 
 
 class FinishResult(Message):

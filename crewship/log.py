@@ -24,6 +24,8 @@ class EventLog:
         self.acknowledged: dict[str, int] = {}
         self.end: EndFacts | None = None
         self.terminal: Entry | None = None
+        self.signals = 0
+        self.inline_bytes = 0
 
     def fence(self, epoch: int) -> None:
         """From now on only writers of ``epoch`` or later are heard."""
@@ -33,6 +35,8 @@ class EventLog:
         """Take ``batch`` if it is the next one; whether it was taken."""
         if self.terminal is not None or batch.epoch < self.epoch or batch.first != self.next_seq:
             return False
+        self.signals += 1
+        self.inline_bytes += len(batch.lines or "")
         self.acknowledged[batch.source] = max(batch.n, self.acknowledged.get(batch.source, 0))
         if batch.end is not None:
             self.end = batch.end
@@ -62,6 +66,8 @@ class EventLog:
             acknowledged=dict(self.acknowledged),
             end=self.end,
             cancel_requested=cancel_requested,
+            signals=self.signals,
+            inline_bytes=self.inline_bytes,
         )
 
     def read(self, query: EventsQuery) -> EventsPage:

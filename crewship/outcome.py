@@ -20,6 +20,10 @@ from crewship.contracts import ContainerFacts, EndFacts, Limit, RunError, RunSta
 _KILLED = 137
 """128 + SIGKILL."""
 
+RETRIED = frozenset({"user_error", "exit_nonzero", "no_result", "infrastructure"})
+"""Codes after which ``[run] retries`` starts another attempt: what may go well the next time. A limit would be met again, and
+what cannot be imported or said in JSON cannot be the next time either."""
+
 
 def classify(
     facts: ContainerFacts, stop: StopResult | None, *, timeout_seconds: int

@@ -259,7 +259,7 @@ class Session:
         elif op == "run":
             if not self._ran:
                 self._ran = True
-                self._send_to_crew({"op": "run", "run_id": command.get("run_id"), "input": command.get("input")})
+                self._send_to_crew({"op": "run", **{key: command.get(key) for key in ("run_id", "attempt", "input")}})
         elif op in ("ack", "replay") and isinstance(n, int):
             # Of two readers the later one counts: what the earlier one takes for durable may have been refused.
             epoch = command.get("epoch")

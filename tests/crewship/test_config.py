@@ -79,6 +79,7 @@ cpus = 2
 pids = 64
 disk = "2g"
 log = "100k"
+retries = 2
 warm = 1
 artifacts = ["report.md", "out/**"]
 [network]
@@ -94,6 +95,7 @@ allow = ["api.openai.com", "*.example.com:8443"]
         "pids": 64,
         "disk": "2g",
         "log": "100k",
+        "retries": 2,
         "warm": 1,
         "artifacts": ["report.md", "out/**"],
     }
@@ -185,6 +187,7 @@ MISTAKES = {
     "memory too small": (MINIMAL + '[run]\nmemory = "1k"', "'1k' is less than 32 MiB", '"512m"'),
     "disk too small": (MINIMAL + '[run]\ndisk = "1m"', "line 5, [run] disk: '1m' is less than 16 MiB", 'disk = "512m"'),
     "log": (MINIMAL + "[run]\nlog = 9", "line 5, [run] log: 9 is not a size", 'log = "512m"'),
+    "retries": (MINIMAL + "[run]\nretries = 11", "line 5, [run] retries: 11 will not do", None),
     "zero": (MINIMAL + "[run]\ntimeout_seconds = 0", "line 5, [run] timeout_seconds: 0 will not do", None),
     "glob": (MINIMAL + '[run]\nartifacts = ["../x"]', "'../x' is not a glob inside the project", "relative"),
     "apt option": (MINIMAL + '[build]\napt = ["-o=x"]', "'-o=x' is not the name of a Debian package", "libpq5"),

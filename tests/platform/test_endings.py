@@ -10,6 +10,7 @@ from tests.platform.conftest import Deploy
 
 pytestmark = pytest.mark.platform
 
+ECHO = "def kickoff(inputs):\n    return inputs\n"
 TERMINAL = {"succeeded": "run.completed", "failed": "run.failed", "canceled": "run.canceled"}
 
 
@@ -120,6 +121,20 @@ def test_a_limit(
     assert (run["status"], run["error"]["code"]) == ("failed", code), run
     assert message in run["error"]["message"]
     assert hint in run["error"]["hint"]
+    ending(platform, run)
+
+
+def test_an_image_that_is_gone_is_not_waited_for(platform: CrewshipDev) -> None:
+    files = {"crewship.toml": '[deployment]\nframework = "python"\nentrypoint = "crew:kickoff"\n', "crew.py": ECHO}
+    deployment = platform.deploy("imageless", files)
+    until(lambda: [each for each in platform.containers() if deployment["id"].replace("_", "-") in each.name])
+    for spare in platform.containers(deployment["id"].replace("_", "-")):
+        spare.remove(force=True, v=True)
+    for image in platform.images(deployment["id"]):
+        image.remove(force=True)
+    run = platform.run("imageless")
+    assert (run["status"], run["error"]["code"], run["started_at"]) == ("failed", "image_missing", None), run
+    assert "crewship deploy" in run["error"]["hint"]
     ending(platform, run)
 
 

@@ -1,4 +1,4 @@
-"""Records the histories that ``test_histories.py`` replays: ``python -m tests.workflows.record <temporal address>``.
+"""Records the histories that ``test_histories.py`` replays: ``python -m tests.workflows.record <temporal address> [name ...]``.
 
 Record once, when a workflow gets a new shape, and commit the file beside the old ones: a change that cannot replay an old
 history would break the runs that are under way when it is deployed.
@@ -18,7 +18,7 @@ from temporalio.worker import Worker
 from crewship import temporal
 from crewship.contracts import Batch, CancelInput, DeployInput, RunInput
 from crewship.ids import new_id
-from tests.workflows.stubs import QUEUES, DeployStubs, RunStubs, facts
+from tests.workflows.stubs import QUEUES, DeployStubs, RunStubs, facts, failing
 from worker.sandbox import sandbox_runner
 from workflows.deploy import DeployWorkflow
 from workflows.run import RunWorkflow
@@ -26,10 +26,12 @@ from workflows.run import RunWorkflow
 FOLDER = Path(__file__).parent / "histories"
 
 
-async def main(address: str) -> None:
+async def main(address: str, names: list[str]) -> None:
     client = await Client.connect(address, data_converter=pydantic_data_converter)
 
     async def serve(name: str, stubs: Any, drive: Any) -> None:
+        if names and name not in names:
+            return
         async with contextlib.AsyncExitStack() as stack:
             for queue in QUEUES:
                 workflows = [RunWorkflow, DeployWorkflow] if queue == QUEUES[0] else []
@@ -74,6 +76,7 @@ async def main(address: str) -> None:
     retried.failures = 1
     await serve("run-succeeded-1", RunStubs(), run)
     await serve("run-retried-1", retried, run)
+    await serve("run-attempts-1", RunStubs(failing(1), facts(retries=1)), run)
     await serve("run-canceled-1", RunStubs(facts(end=None, exit_code=143), waits=True), run)
     await serve("deploy-ready-1", DeployStubs(), deploy)
     await serve("deploy-failed-1", DeployStubs(failing="smoke_boot"), deploy)
@@ -89,4 +92,4 @@ def _scrub(value: Any) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1]))
+    asyncio.run(main(sys.argv[1], sys.argv[2:]))

@@ -180,6 +180,25 @@ def chatter(inputs: dict[str, Any]) -> None:
         print("and another thing")
 
 
+def stumble(inputs: dict[str, Any]) -> Any:
+    """Fail in every attempt before the good one."""
+    attempt = int(os.environ["CREWSHIP_ATTEMPT"])
+    print(f"attempt {attempt}", flush=True)
+    ARTIFACTS.joinpath("attempt.txt").write_text(str(attempt))
+    time.sleep(inputs.get("first", 0) if attempt == 1 else 0)
+    if attempt < inputs["good"]:
+        match inputs["how"]:
+            case "exit":
+                sys.exit(3)
+            case "vanish":
+                os._exit(0)
+            case "raise then vanish" if attempt > 2:
+                os._exit(0)
+            case _:
+                raise RuntimeError(f"attempt {attempt} stumbled")
+    return wait(inputs) if inputs.get("then") == "wait" else attempt
+
+
 def wait(inputs: dict[str, Any]) -> None:
     print("waiting", flush=True)
     time.sleep(600)
