@@ -4,6 +4,9 @@ Where the engine's file system has no quota that could be set for each run, the 
 is what the kernel has given to files under the run's folder, also to files that are deleted while a process has them open, and
 4 KiB for every name, since names use up a disk as well. ``statvfs`` tells cheaply whether anything can have grown; only then,
 and every few seconds in any case, the folder is walked, for a few milliseconds at a time, so that nothing waits for it.
+
+A process that makes itself undumpable shows its files to nobody, which no crew does by accident. While there is one, the space
+that the whole file system has lost since the run began is held against it.
 """
 
 import os
@@ -39,7 +42,8 @@ class DiskWatch:
         self._walk: Iterator[int] | None = None
         self._total = 0
         self._began_at = self._walk_at = 0.0
-        self._free = self._free_before = 0
+        self._free = self._free_before = self._free_first = self._free_bytes()
+        self._hides = False
 
     def look(self, now: float) -> bool:
         """Go on measuring, for a moment: whether there is more than the limit."""
@@ -56,7 +60,11 @@ class DiskWatch:
                 self.due = now  # in the next turn
                 return False
         self._walk = None
+        if self._hides:
+            self._total = max(self._total, self._free_first - self._free_before)
         self.used_bytes, self._free = self._total, self._free_before
+        if self._total > self._limit:
+            return True
         ended = time.monotonic()
         self._walk_at = ended + max(WALK_SECONDS, (ended - self._began_at) * WALK_SHARE)
         self._wait(ended, self._limit - self.used_bytes)
@@ -115,13 +123,17 @@ class DiskWatch:
         """Files that are open and have no name any more. The supervisor's own is none of the crew's."""
         seen: set[int] = set()
         own = str(os.getpid())
+        self._hides = False
         prefix = os.path.join(self._root, b"")
         for process in os.listdir("/proc"):
             if not process.isdigit() or process == own:
                 continue
             try:
                 handles = os.listdir(f"/proc/{process}/fd")
-            except OSError:  # it has ended, or hides
+            except PermissionError:
+                self._hides = True
+                continue
+            except OSError:  # it has ended
                 continue
             for handle in handles:
                 path = f"/proc/{process}/fd/{handle}".encode()
@@ -136,17 +148,23 @@ class DiskWatch:
                     yield info.st_blocks * 512
 
 
-def _entries(folder: bytes) -> "list[os.DirEntry[bytes]]":
-    """What is in ``folder``, which the crew may have closed to itself and with that to us: it is ours to open."""
-    for _ in range(2):
+def _entries(folder: bytes) -> "Iterator[os.DirEntry[bytes]]":
+    """What is in ``folder``, one at a time: a flooded one would not fit into the run's memory.
+
+    The crew may have closed it to itself, and with that to us, who have the same uid: then it is ours to open.
+    """
+    try:
+        entries = os.scandir(folder)
+    except PermissionError:
         try:
-            with os.scandir(folder) as entries:
-                return list(entries)
-        except PermissionError:
-            try:
-                os.chmod(folder, 0o700)
-            except OSError:
-                return []
+            os.chmod(folder, 0o700)
+            entries = os.scandir(folder)
         except OSError:
-            return []
-    return []
+            return
+    except OSError:
+        return
+    with entries:
+        try:
+            yield from entries
+        except OSError:
+            return
