@@ -53,7 +53,7 @@ def classify(
             return _failed(
                 "timeout",
                 f"The run took longer than {timeout_seconds} s",
-                _hint("timeout_seconds", limit("timeout")) + ", or give timeout_seconds with the run",
+                _hint("timeout_seconds", limit("timeout")),
             )
     code = end.error_code if end is not None and end.ok is False else None
     crew_failed = end is None or end.ok is False or (end.exit_code or 0) != 0 or end.signal is not None
@@ -147,5 +147,7 @@ def _hint(key: str, limit: Limit | None) -> str:
     if limit.value >= limit.most:
         return f"{key} is at the most that this platform allows; whoever runs it can raise CREWSHIP_MAX_{key.upper()}"
     wanted = min(limit.value * 2, limit.most)
-    value = str(wanted) if key in ("pids", "timeout_seconds") else f'"{sizes.written(wanted)}"'
+    if key == "timeout_seconds":  # what is given with a run goes over what its project says
+        return f"give timeout_seconds = {wanted} with the run, or set it under [run] in crewship.toml"
+    value = str(wanted) if key == "pids" else f'"{sizes.written(wanted)}"'
     return f"set {key} = {value} under [run] in crewship.toml"

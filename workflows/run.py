@@ -106,7 +106,7 @@ class RunWorkflow(Logged):
                 break
             self._begin_attempt(facts)
         # Where the host has gone for good nothing can be collected, and what is left there its own sweep removes.
-        finished = await self._finish() or FinishResult(
+        finished = await self._finish(patience=timedelta(minutes=1 if lost is not None else 60)) or FinishResult(
             artifact_count=0, gone_at_ms=round(workflow.now().timestamp() * 1000)
         )
         if finished.limit_exceeded and status == "succeeded":
@@ -133,8 +133,8 @@ class RunWorkflow(Logged):
             summary=f"run the crew in {contracts.container_name(run.run_id, self.attempt)}",
         )
 
-    async def _finish(self, *, collect: bool = True) -> FinishResult | None:
-        """Remove the attempt's container; None when its host does not get to it in an hour."""
+    async def _finish(self, *, collect: bool = True, patience: timedelta = timedelta(hours=1)) -> FinishResult | None:
+        """Remove the attempt's container; None when its host does not get to it in time."""
         try:
             return await self._uninterrupted(
                 workflow.start_activity_method(
@@ -143,7 +143,7 @@ class RunWorkflow(Logged):
                     task_queue=contracts.host_queue(self.run_input.host),
                     heartbeat_timeout=HEARTBEAT_TIMEOUT,
                     start_to_close_timeout=timedelta(minutes=30),
-                    schedule_to_close_timeout=timedelta(hours=1),
+                    schedule_to_close_timeout=patience,
                     retry_policy=RETRY,
                     summary="collect artifacts, remove the container" if collect else "remove the container",
                 )

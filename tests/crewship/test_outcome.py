@@ -91,7 +91,11 @@ def test_every_ending(ending: ContainerFacts, stop: StopResult | None, status: s
             "at its limit of 128 processes and threads: ValueError: no",
             "set pids = 256 under [run]",
         ),
-        (facts(NO_RESULT, timed_out=True), "longer than 60 s", "set timeout_seconds = 120 under [run]"),
+        (
+            facts(NO_RESULT, timed_out=True),
+            "longer than 60 s",
+            "give timeout_seconds = 120 with the run, or set it under [run]",
+        ),
         (facts(OK, artifact_limit=True), "1 GiB", "CREWSHIP_ARTIFACTS_LIMIT_BYTES"),
     ],
 )
