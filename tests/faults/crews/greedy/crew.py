@@ -74,10 +74,10 @@ def log_flood() -> None:
 
 
 def daemon_tree() -> None:
-    """Three generations that ignore SIGTERM, each in a session of its own."""
+    """27 processes in three generations that ignore SIGTERM, each in a session of its own."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     for _ in range(3):
-        for _ in range(3):
+        for _ in range(2):
             if os.fork() == 0:
                 os.setsid()
                 break
