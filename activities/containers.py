@@ -3,6 +3,8 @@
 ``run_container`` is the long one: it makes sure that the container is there, follows it to its end, and reports facts. A
 retry (the worker died, or was replaced) adopts the container by its name: it attaches again, asks the supervisor for what is not
 durable yet, and goes on. The crew's code is started once: ``launched_at`` is written before the container is.
+
+A run has one attempt, or as many as ``[run] retries`` allows; each is a container, and a ``run_container``, of its own.
 """
 
 import contextlib
@@ -24,12 +26,13 @@ from activities.collect import Announcer, collect_artifacts
 from activities.follow import Follower, LetGo
 from activities.log_writer import Abandoned, LogWriter, WorkflowGone
 from activities.pulse import Pulse
-from activities.run_records import RunRecords
+from activities.run_records import LaunchedElsewhere, RunRecords
 from activities.run_spec import RunSpec, load_run
 from activities.slots import Slots
 from activities.spares import Spare, Spares
 from activities.stops import Stops
 from crewship.contracts import (
+    EPOCHS,
     LET_GO,
     ContainerFacts,
     EndFacts,
@@ -40,6 +43,7 @@ from crewship.contracts import (
     StopInput,
     StopResult,
     container_name,
+    epoch_before,
     run_workflow_id,
 )
 from crewship.db import session as transaction
@@ -61,6 +65,12 @@ ADOPTION_SECONDS = 15.0
 """In which a container whose worker was killed has a follower again: five missed beats, and the retry."""
 _SETTLE_SECONDS = 0.5
 """In which a container's interpreters have come up."""
+
+
+def _epoch(attempt: int, *, after: int = 0, announces: bool = False) -> int:
+    """The fence of a log writer; grows from each of an attempt's to the next: its followers' first, then its announcers'."""
+    base = max(after, epoch_before(attempt))
+    return base + (EPOCHS // 2 if announces else 0) + activity.info().attempt
 
 
 def now_ms() -> int:
@@ -119,7 +129,7 @@ class ContainerActivities:
                     raise Unavailable("The worker stops")
                 attempt.succeed()
                 return self._run(run, stop, attempt)
-        except (LetGo, Abandoned):
+        except (LetGo, Abandoned, LaunchedElsewhere):
             raise ApplicationError("the container goes on without this attempt", type=LET_GO) from None
         except Unavailable as error:
             raise ApplicationError(error.detail, type=LET_GO if attempt.launched else "Unavailable") from error
@@ -167,7 +177,7 @@ class ContainerActivities:
 
     @activity.defn(no_thread_cancel_exception=True)
     def finish_container(self, finish: FinishInput) -> FinishResult:
-        """Collect the artifacts, then remove the container and its volume.
+        """Collect the artifacts, unless another attempt follows, then remove the container and its volume.
 
         Correctness: idempotent, and two at the same time do no harm; objects are written by name, the rows once, the
         container is removed last, and when it is gone already the rows tell what was collected.
@@ -175,11 +185,13 @@ class ContainerActivities:
         name = container_name(finish.run_id, finish.attempt)
         try:
             with Pulse():
+                if finish.collect:
+                    self._collect(finish.run_id, finish.attempt, name)
                 return self._finish(finish.run_id, name)
         except Unavailable as error:
             raise ApplicationError(error.detail, type="Unavailable") from error
 
-    def _finish(self, run_id: str, name: str) -> FinishResult:
+    def _collect(self, run_id: str, attempt: int, name: str) -> None:
         with contextlib.suppress(ContainerMissing):
             self._engine.inspect(name)
             collect_artifacts(
@@ -189,8 +201,12 @@ class ContainerActivities:
                 store=self._store,
                 database=self._database,
                 limit_bytes=self._settings.artifacts_limit_bytes,
-                announce=Announcer(self._bridge, self._store, self._tail, run_id, epoch=1000 + activity.info().attempt),
+                announce=Announcer(
+                    self._bridge, self._store, self._tail, run_id, epoch=_epoch(attempt, announces=True)
+                ),
             )
+
+    def _finish(self, run_id: str, name: str) -> FinishResult:
         self._engine.remove(name)
         gone_at_ms = now_ms()
         with transaction(self._database) as session:
@@ -205,9 +221,9 @@ class ContainerActivities:
 
     def _run(self, run: RunContainerInput, stop: threading.Event, attempt: Attempt) -> ContainerFacts:
         workflow_id = run_workflow_id(run.run_id)
-        epoch = run.epoch + activity.info().attempt
+        epoch = _epoch(run.attempt, after=run.epoch)
         try:
-            spec = load_run(self._database, run.run_id, self._sealer, self._settings)
+            spec = load_run(self._database, run.run_id, run.attempt, self._sealer, self._settings)
         except LookupError:
             raise ApplicationError("the run is gone", type="RunGone", non_retryable=True) from None
         if epoch == 1:
@@ -215,25 +231,25 @@ class ContainerActivities:
         else:
             self._bridge.signal(workflow_id, "fence", epoch)
             head = self._bridge.head(workflow_id)
-        limits: dict[str, Any] = {"memory": spec.memory, "pids": spec.limits.pids}
+        asked: dict[str, Any] = {"limits": spec.limits, "retries": spec.config.run.retries or 0}
         name = container_name(run.run_id, run.attempt)
         state = self._find(name) if epoch > 1 else None
         if state is None:
             if head.end is not None or spec.launched:
-                return self._gone(run, head, limits)
+                return self._gone(run, head, asked)
             if stop.is_set() or head.cancel_requested:
-                return ContainerFacts(started=False, end=None, canceled_before_start=True, **limits)
+                return ContainerFacts(started=False, end=None, canceled_before_start=True, **asked)
             spare = self._spares.take(spec.container(name), spec.env_version)
             try:
                 container = spare.container if spare is not None else self._engine.create(spec.container(name))
             except ImageMissing:
-                return ContainerFacts(started=False, end=None, image_missing=True, **limits)
+                return ContainerFacts(started=False, end=None, image_missing=True, **asked)
         else:
             container, spare = state.id, None
         engine_started_at = self._engine.started_at() if state is not None and state.status == "exited" else None
         if state is not None and state.status == "exited":
             logger.warning("%s: found ended, with %s", name, "its end" if head.end else "no end frame")
-            facts = self._gone(run, head, limits)
+            facts = self._gone(run, head, asked)
             return facts.model_copy(
                 update={
                     "exit_code": state.exit_code,
@@ -241,7 +257,7 @@ class ContainerActivities:
                     "engine_restarted": head.end is None and (engine_started_at or "") > state.started_at,
                 }
             )
-        return self._follow(run, spec, head, container, spare, state, stop, epoch, attempt)
+        return self._follow(run, spec, head, container, spare, state, stop, epoch, attempt).model_copy(update=asked)
 
     def _find(self, name: str) -> ContainerState | None:
         try:
@@ -249,17 +265,15 @@ class ContainerActivities:
         except ContainerMissing:
             return None
 
-    def _gone(self, run: RunContainerInput, head: Head, limits: dict[str, Any]) -> ContainerFacts:
+    def _gone(self, run: RunContainerInput, head: Head, asked: dict[str, Any]) -> ContainerFacts:
         """Facts of a container that can tell nothing any more: what the log and the row have."""
-        with transaction(self._database) as session:
-            row = session.get(Run, run.run_id)
-            started_at = row.started_at if row is not None else None
+        started_at_ms = RunRecords(self._database, run.run_id, run.attempt).started_at_ms()
         return ContainerFacts(
-            started=started_at is not None,
+            started=started_at_ms is not None,
             end=head.end,
-            started_at_ms=None if started_at is None else RunRecords.to_ms(started_at),
+            started_at_ms=started_at_ms,
             ended_at_ms=head.end.result_at_ms if head.end else None,
-            **limits,
+            **asked,
         )
 
     def _follow(
@@ -275,7 +289,7 @@ class ContainerActivities:
         attempt: Attempt,
     ) -> ContainerFacts:
         source = f"container/{run.attempt}"
-        records = RunRecords(self._database, run.run_id)
+        records = RunRecords(self._database, run.run_id, run.attempt)
         adopted = state is not None and state.status == "running"
         nonce = self._sealer.nonce(container)
         follower = Follower(
@@ -288,7 +302,8 @@ class ContainerActivities:
             head=head,
             source=source,
             epoch=epoch,
-            log_limit_bytes=self._settings.log_limit_bytes,
+            log_limit_bytes=spec.limits.log.value,
+            is_retry=run.attempt > 1,
         )
         writer = LogWriter(
             self._bridge,
@@ -309,7 +324,7 @@ class ContainerActivities:
                 # The last worker may have died before, or while, it sent these; the supervisor takes them once.
                 follower.attach()
                 _durable(launch)
-                follower.send(b"\n" + spec.boot(nonce, self._settings))
+                follower.send(b"\n" + spec.boot(nonce))
                 follower.resume()
             else:
                 follower.attach()
@@ -317,7 +332,7 @@ class ContainerActivities:
                     return ContainerFacts(started=False, end=None, canceled_before_start=True)
                 # Before the start: the supervisor finds it when it first looks. One that is through phase 1 told of it already.
                 _durable(launch)
-                follower.send(spec.boot(nonce, self._settings))
+                follower.send(spec.boot(nonce))
                 if spare is not None:
                     follower.resume()
                 self._engine.start(container)
@@ -350,8 +365,6 @@ class ContainerActivities:
             sigkill_at_ms=ending.sigkill_at_ms,
             started_at_ms=follower.started_at_ms or records.started_at_ms(),
             ended_at_ms=follower.ended_at_ms or (end.result_at_ms if end is not None else None) or now_ms(),
-            memory=spec.memory,
-            pids=spec.limits.pids,
         )
 
     def _replenish(self, spec: RunSpec, after_seconds: float) -> None:

@@ -21,7 +21,7 @@ from activities.archiving import archive_log
 from activities.bridge import TemporalBridge
 from activities.log_writer import LogLines, LogWriter
 from activities.pulse import Pulse
-from activities.run_spec import limits_of, network_of, open_env, warmth_of
+from activities.run_spec import container_limits, network_of, open_env, warmth_of
 from activities.spares import Spares
 from crewship.clock import now, rfc3339
 from crewship.config import DeploymentConfig
@@ -41,6 +41,7 @@ from crewship.engine import LABEL_DEPLOYMENT, ContainerSpec, Engine
 from crewship.errors import CrewshipError, Unavailable
 from crewship.events import GENESIS, Draft
 from crewship.image_builder import BuildFailed, ImageBuilder
+from crewship.limits import limits_of
 from crewship.models import Deployment, Project
 from crewship.projects import rollback_target, switch
 from crewship.redaction import Redactor
@@ -146,7 +147,7 @@ class DeploymentActivities:
             if not config.build.smoke:
                 log.line("smoke boot skipped ([build] smoke = false)")
                 return
-            limits, _ = limits_of(config, self._settings)
+            limits = container_limits(limits_of(config, self._settings))
             facts = self._builder.smoke(deployment.id, deployment.image or "", config, limits, env, log, stop)
             log.line(f"entrypoint imported in {facts.import_ms} ms")
 
@@ -317,7 +318,7 @@ class DeploymentActivities:
 
     def _replenish(self, deployment: Deployment) -> None:
         config = DeploymentConfig.model_validate(deployment.config)
-        limits, _ = limits_of(config, self._settings)
+        limits = container_limits(limits_of(config, self._settings))
         with transaction(self._database) as session:
             project = session.get_one(Project, deployment.project)
             env = open_env(session, project.name, project.env_version, self._sealer)

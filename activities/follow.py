@@ -52,12 +52,14 @@ class Follower:
         source: str,
         epoch: int,
         log_limit_bytes: int,
+        is_retry: bool = False,
     ) -> None:
         self._engine, self._container = engine, container
         self._deployment_id, self._redactor, self._records = deployment_id, redactor, records
         self._acknowledged = head.acknowledged.get(source, 0)
         self._reader = FrameReader(nonce, self._acknowledged)
         self._epoch = epoch
+        self._is_retry = is_retry
         self._attachment: Attachment | None = None
         self._log_limit_bytes, self._log_bytes = log_limit_bytes, 0
         self._result: ResultFacts | None = head.result
@@ -172,6 +174,8 @@ class Follower:
                 self._records.isolation({"source": "inside", **(frame.body.get("isolation") or {})})
             case "started":
                 self.started_at_ms = frame.at_ms
+                if self._is_retry:
+                    frame.drafts.clear()  # a run starts once; ``run.retrying`` has told of this
                 before = _result_of(self._records.started(frame.at_ms))
             case "log":
                 self._log_bytes += len(frame.body.get("text") or "")

@@ -158,6 +158,7 @@ def end_facts(end: dict[str, Any], result: ResultFacts | None) -> EndFacts:
         pids_max_events=cgroup.get("pids_max_events"),
         memory_peak_bytes=cgroup.get("memory_peak_bytes"),
         cpu_ms=cgroup.get("cpu_ms"),
+        disk_bytes=end.get("disk_bytes"),
     )
 
 

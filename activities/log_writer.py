@@ -118,8 +118,8 @@ class LogWriter:
         self._pending = _Pending()
         self._closing = False
         self._failure: BaseException | None = None
-        self.signals = 0
-        self._inline_bytes = 0
+        self.signals = head.signals
+        self._inline_bytes = head.inline_bytes
         self._bulk = False
         self._last_sent = 0.0
         self._sending = False

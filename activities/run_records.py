@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import Engine as Database
-from sqlalchemy import update
+from sqlalchemy import func, update
 from sqlmodel import col
 
 from crewship.clock import from_ms, now
@@ -16,19 +16,42 @@ _WRITERS = ThreadPoolExecutor(4, thread_name_prefix="records")
 """Commits that go on beside what the container does meanwhile."""
 
 
-class RunRecords:
-    """The row of one run. Each call is one short transaction; all may be repeated."""
+class LaunchedElsewhere(Exception):
+    """Another worker launched this attempt since its row was read."""
 
-    def __init__(self, database: Database, run_id: str) -> None:
-        self._database, self._run_id = database, run_id
+
+class RunRecords:
+    """The row of one run, as one attempt of it may write it. Each call is one short transaction; all may be repeated."""
+
+    def __init__(self, database: Database, run_id: str, attempt: int) -> None:
+        self._database, self._run_id, self._attempt = database, run_id, attempt
 
     def launch(self) -> "Future[None]":
-        """Record that a container is about to start; under way when this returns."""
-        return _WRITERS.submit(self._update, launched_at=now())
+        """Record that a container of this attempt is about to start; under way when this returns.
+
+        The result raises ``LaunchedElsewhere`` when one was recorded already, so that of two workers that both found nothing
+        launched one alone goes on.
+        """
+        return _WRITERS.submit(self._launch)
+
+    def _launch(self) -> None:
+        change = update(Run).where(
+            col(Run.id) == self._run_id,
+            (col(Run.attempt) < self._attempt) | ((col(Run.attempt) == self._attempt) & col(Run.launched_at).is_(None)),
+            col(Run.last_seq).is_(None),
+        )
+        values: dict[str, Any] = {"launched_at": now(), "attempt": self._attempt}
+        if self._attempt > 1:  # what the last one left is not this one's
+            values |= {"attempt_started_at": None, "output": None, "traceback": None}
+        with transaction(self._database) as session:
+            if session.exec(change.values(**values)).rowcount == 0:
+                raise LaunchedElsewhere(self._run_id)
 
     def started(self, at_ms: int) -> "Future[None]":
         """Phase 2 began: the run is running."""
-        return _WRITERS.submit(self._update, status="running", started_at=from_ms(at_ms))
+        at = from_ms(at_ms)
+        first = func.coalesce(col(Run.started_at), at)
+        return _WRITERS.submit(self._update, status="running", started_at=first, attempt_started_at=at)
 
     def isolation(self, facts: dict[str, Any]) -> "Future[None]":
         return _WRITERS.submit(self._update, isolation=facts)
@@ -39,7 +62,9 @@ class RunRecords:
 
     def started_at_ms(self) -> int | None:
         row = self._row()
-        return None if row is None or row.started_at is None else self.to_ms(row.started_at)
+        if row is None or row.attempt != self._attempt or row.attempt_started_at is None:
+            return None
+        return self.to_ms(row.attempt_started_at)
 
     def was_started(self) -> bool:
         return self.started_at_ms() is not None
@@ -61,8 +86,8 @@ class RunRecords:
             return session.get(Run, self._run_id)
 
     def _update(self, **values: Any) -> None:
-        change = update(Run).where(col(Run.id) == self._run_id)
+        change = update(Run).where(col(Run.id) == self._run_id, col(Run.attempt) == self._attempt)
         if "status" in values:
-            change = change.where(col(Run.status) == "pending")
+            change = change.where(col(Run.status).in_(("pending", "running")))
         with transaction(self._database) as session:
             session.exec(change.values(**values))

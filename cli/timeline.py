@@ -223,6 +223,17 @@ class Timeline:
     def _notice(self, event: Event, at_ms: float) -> list[str]:
         return [f"{self.paint('!', YELLOW)} {event.type.replace('.', ' ')}  {_brief(event.data, self._room(24))}"]
 
+    def _retrying(self, event: Event, at_ms: float) -> list[str]:
+        self._artifacts.clear()  # the next attempt begins anew
+        self._open.clear()
+        self._llm = ""
+        data = event.data
+        error = data.get("error") or {}
+        what = f"attempt {data.get('attempt')} of {data.get('of')} in {duration(data.get('delay_ms') or 0)}"
+        return [
+            f"{self.paint('!', YELLOW)} retrying  {what}  {_words(error.get('code'))}: {_words(error.get('message'))}"
+        ]
+
     def _artifact(self, event: Event, at_ms: float) -> list[str]:
         name, size_bytes = str(event.data.get("name", "")), int(event.data.get("size") or 0)
         if (name, size_bytes) in self._artifacts:
@@ -261,7 +272,7 @@ _DRAW: dict[str, Callable[[Timeline, Event, float], list[str]]] = {
     "run.completed": Timeline._ended,
     "run.failed": Timeline._ended,
     "run.canceled": Timeline._ended,
-    "run.retrying": Timeline._notice,
+    "run.retrying": Timeline._retrying,
     "network.denied": Timeline._notice,
     "log": Timeline._log,
     "log.gap": Timeline._gap,

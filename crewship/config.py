@@ -15,19 +15,24 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
+from crewship import sizes
 from crewship.errors import InvalidConfig
 from crewship.toml_text import at, decoded, kind, parsed
 
 FILE_NAME: Final = "crewship.toml"
 
-_MEMORY = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([kmgt]?)(?:i?b)?", re.IGNORECASE)
-_MEMORY_FACTOR = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
-_MIN_MEMORY_BYTES = 32 << 20  # the runner and a bare interpreter take 20 MiB
+_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([kmgt]?)(?:i?b)?", re.IGNORECASE)
+_SIZE_FACTOR = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
+_MIN_BYTES = {
+    "memory": 32 << 20,  # the runner and a bare interpreter take 20 MiB
+    "disk": 16 << 20,  # the project's own files are in it
+    "log": 1 << 10,
+}
 
-_MEMORY_HINT = 'Write it as a string with a unit: memory = "512m" or "2g".'
+_SIZE_HINT = 'Write it as a string with a unit: {key} = "512m" or "2g".'
 _ENTRYPOINT_HINT = 'Write it as "module.path:attribute", for example "src.my_crew.crew:MyCrew".'
 
 
@@ -67,9 +72,15 @@ class RunConfig(_Table):
 
     timeout_seconds: int | None = Field(default=None, ge=1)
     memory: str | None = None
-    """As in the file; :func:`memory_bytes` reads it."""
+    """As in the file; :func:`size_bytes` reads it, and ``disk`` and ``log``."""
     cpus: float | None = Field(default=None, gt=0, le=1024)
     pids: int | None = Field(default=None, ge=16)
+    disk: str | None = None
+    """What may be in ``/app``, the project's own files included."""
+    log: str | None = None
+    """What the crew may write to its standard streams."""
+    retries: int | None = Field(default=None, ge=0, le=10)
+    """How often a run is tried again that the crew itself made fail."""
     concurrency: int | None = Field(default=None, ge=1)
     """Runs of the project at once; further ones wait."""
     queue_timeout_seconds: int | None = Field(default=None, ge=1)
@@ -79,14 +90,21 @@ class RunConfig(_Table):
     artifacts: list[str] = Field(default_factory=list)
     """Globs of files outside ``/app/artifacts`` that are collected too, relative to the project's root."""
 
-    @field_validator("memory", mode="before")
+    @field_validator("memory", "disk", "log", mode="before")
     @classmethod
-    def _memory_size(cls, value: object) -> object:
+    def _size(cls, value: object, info: ValidationInfo) -> object:
         if value is None:
             return None
+        key = str(info.field_name)
+        hint = _SIZE_HINT.format(key=key)
         if not isinstance(value, str):
-            raise _mistake(f"{value!r} is not a size", _MEMORY_HINT)
-        memory_bytes(value)
+            raise _mistake(f"{value!r} is not a size", hint)
+        try:
+            size = size_bytes(value)
+        except ValueError as error:
+            raise _mistake(str(error), hint) from None
+        if size < _MIN_BYTES[key]:
+            raise _mistake(f"{value!r} is less than {sizes.shown(_MIN_BYTES[key])}", hint)
         return value
 
     @field_validator("artifacts")
@@ -235,19 +253,16 @@ def deployment_names(text: str | bytes) -> list[str]:
     return list(document.get("deployments", {}))
 
 
-def memory_bytes(size: str) -> int:
+def size_bytes(size: str) -> int:
     """Bytes of ``"512m"``, ``"1g"``, ``"1.5GiB"``; units are powers of 1024, as container engines read them.
 
     Raises:
-        ValueError: it is no size, or less than 32 MiB.
+        ValueError: it is no size.
     """
-    match = _MEMORY.fullmatch(size.strip())
+    match = _SIZE.fullmatch(size.strip())
     if match is None:
-        raise _mistake(f"{size!r} is not a size", _MEMORY_HINT)
-    size_bytes = int(float(match[1]) * _MEMORY_FACTOR[match[2].lower()])
-    if size_bytes < _MIN_MEMORY_BYTES:
-        raise _mistake(f"{size!r} is less than 32 MiB", _MEMORY_HINT)
-    return size_bytes
+        raise ValueError(f"{size!r} is not a size")
+    return int(float(match[1]) * _SIZE_FACTOR[match[2].lower()])
 
 
 def normalized_name(raw: str) -> str:

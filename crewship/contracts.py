@@ -53,6 +53,15 @@ def container_name(run_id: str, attempt: int = 1) -> str:
     return f"crewship-{run_id.replace('_', '-')}-{attempt}"
 
 
+EPOCHS = 100_000
+"""Fences that the log writers of one attempt of a run have."""
+
+
+def epoch_before(attempt: int) -> int:
+    """The last fence that is no writer's of this attempt or a later one."""
+    return (attempt - 1) * EPOCHS
+
+
 RunStatus = Literal["pending", "running", "succeeded", "failed", "canceled"]
 DeploymentStatus = Literal["pending", "building", "ready", "failed"]
 
@@ -93,6 +102,8 @@ class EndFacts(Message):
     pids_max_events: int | None = None
     memory_peak_bytes: int | None = None
     cpu_ms: int | None = None
+    disk_bytes: int | None = None
+    """What was in ``/app`` at the end."""
 
 
 class ResultFacts(Message):
@@ -140,6 +151,9 @@ class Head(Message):
     cancel_requested: bool = False
     held: bool = False
     """Whether the run waits to be admitted."""
+    signals: int = 0
+    """How many batches the log has taken, and how many bytes in line: a writer goes on with its predecessors' budget."""
+    inline_bytes: int = 0
 
 
 class EventsQuery(Message):
@@ -190,6 +204,26 @@ class RunContainerInput(Message):
     """The log's fence when this was scheduled; an attempt writes under its own number beyond it."""
 
 
+class Limit(Message):
+    """One limit of a run: bytes, a number, or seconds."""
+
+    value: int
+    most: int
+    """What the platform would allow if the project asked for it."""
+
+
+class RunLimits(Message):
+    """The limits that are in force (``crewship.limits``)."""
+
+    memory: Limit
+    cpus: float
+    pids: Limit
+    disk: Limit
+    log: Limit
+    artifacts: Limit
+    timeout: Limit
+
+
 class ContainerFacts(Message):
     """How a container ended, from the engine and the supervisor; see ``crewship.outcome``."""
 
@@ -211,8 +245,12 @@ class ContainerFacts(Message):
     """When phase 2 began, and when the crew ended; the supervisor's clock, which is the host's."""
     ended_at_ms: int | None = None
     memory: str = ""
-    """The limits that were in force, for the hints."""
+    """Of runs from before ``limits``; and ``pids``."""
     pids: int = 0
+    limits: RunLimits | None = None
+    """For what is told when a run meets one."""
+    retries: int = 0
+    """How many more attempts the project asks for when one fails."""
 
 
 class StopInput(Message):
@@ -231,6 +269,8 @@ class StopResult(Message):
 class FinishInput(Message):
     run_id: str
     attempt: int
+    collect: bool = True
+    """False for an attempt that is followed by another one: its files go with its container."""
 
 
 class FinishResult(Message):

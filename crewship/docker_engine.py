@@ -65,19 +65,11 @@ class DockerEngine:
     Args:
         instance: This installation's name; its containers carry it as a label, and others are never listed.
         connection: The daemon; None: the one that ``DOCKER_HOST`` names, or the local one.
-        file_limit_bytes: Largest single file that a container's process may write.
     """
 
-    def __init__(
-        self, instance: str, connection: DockerConnection | None = None, *, file_limit_bytes: int = 1 << 30
-    ) -> None:
+    def __init__(self, instance: str, connection: DockerConnection | None = None) -> None:
         self.instance = instance
         self.connection = connection or DockerConnection()
-        self._ulimits = [
-            Ulimit(name="nofile", soft=1024, hard=1024),
-            Ulimit(name="fsize", soft=file_limit_bytes, hard=file_limit_bytes),
-            Ulimit(name="core", soft=0, hard=0),
-        ]
         self._bridges: set[str] = set()
         """Those that were seen or made by this process."""
 
@@ -130,7 +122,11 @@ class DockerEngine:
             cpu_period=_CPU_PERIOD_US,
             cpu_quota=round(limits.cpus * _CPU_PERIOD_US),
             pids_limit=limits.pids,
-            ulimits=self._ulimits,
+            ulimits=[
+                Ulimit(name="nofile", soft=1024, hard=1024),
+                Ulimit(name="fsize", soft=limits.disk_bytes, hard=limits.disk_bytes),
+                Ulimit(name="core", soft=0, hard=0),
+            ],
             shm_size=_SHM_BYTES,
             init=False,
             log_config={"type": "none"},

@@ -19,6 +19,8 @@ class Limits:
     memory_bytes: int
     cpus: float
     pids: int
+    disk_bytes: int = 4 << 30
+    """Largest single file; that all of them keep to it is the supervisor's part (``runtime.disk``)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,15 +25,24 @@ class EventLog:
         self.result: ResultFacts | None = None
         self.end: EndFacts | None = None
         self.terminal: Entry | None = None
+        self.signals = 0
+        self.inline_bytes = 0
 
     def fence(self, epoch: int) -> None:
         """From now on only writers of ``epoch`` or later are heard."""
         self.epoch = max(self.epoch, epoch)
 
+    def begin_attempt(self, epoch: int) -> None:
+        """A new container is to come: hear nobody under ``epoch`` any more, and know nothing of how the last one ended."""
+        self.fence(epoch)
+        self.result = self.end = None
+
     def append(self, batch: Batch) -> bool:
         """Take ``batch`` if it is the next one; whether it was taken."""
         if self.terminal is not None or batch.epoch < self.epoch or batch.first != self.next_seq:
             return False
+        self.signals += 1
+        self.inline_bytes += len(batch.lines or "")
         self.acknowledged[batch.source] = max(batch.n, self.acknowledged.get(batch.source, 0))
         if batch.result is not None:
             self.result = batch.result
@@ -66,6 +75,8 @@ class EventLog:
             result=self.result,
             end=self.end,
             cancel_requested=cancel_requested,
+            signals=self.signals,
+            inline_bytes=self.inline_bytes,
         )
 
     def read(self, query: EventsQuery) -> EventsPage:

@@ -83,9 +83,14 @@ class Run(SQLModel, table=True):
     env_version: int
     created_by: str = ""
     created_at: datetime = Field(default_factory=now, index=True)
+    attempt: int = 1
+    """The one that was launched last; more than 1 only with ``[run] retries``."""
     launched_at: datetime | None = None
-    """Set before the container is started for the first time: the crew's code is never started twice."""
+    """Set before an attempt's container is started for the first time: the crew's code is never started twice in one."""
     started_at: datetime | None = None
+    """When phase 2 of the first attempt began."""
+    attempt_started_at: datetime | None = None
+    """When that of the last one began."""
     completed_at: datetime | None = None
     duration_ms: int | None = None
     """Of the crew's own work: phase 2 to its end."""

@@ -9,8 +9,10 @@ from functools import cached_property
 from pathlib import Path
 
 from platformdirs import user_cache_dir, user_data_dir
-from pydantic import Field
+from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from crewship.config import size_bytes
 
 
 class Settings(BaseSettings):
@@ -76,8 +78,16 @@ class Settings(BaseSettings):
     """Default memory limit of a run (``[run] memory`` overrides)."""
     cpus: float = 1.0
     pids: int = 256
+    disk: str = "4g"
+    """Default of what a run may have in ``/app`` (``[run] disk`` overrides)."""
     log_limit_bytes: int = 1 << 30
     artifacts_limit_bytes: int = 1 << 30
+    max_memory: str = "16g"
+    """Most that ``[run] memory`` may ask for; the ones below likewise."""
+    max_cpus: float = 16.0
+    max_pids: int = 4096
+    max_disk: str = "64g"
+    max_log: str = "16g"
     log_retention_days: int = Field(default=0, ge=0)
     """After how many days a closed run's log is cut down to its terminal event; 0: kept for ever."""
     max_source_bytes: int = 200 * 1024 * 1024
@@ -89,6 +99,12 @@ class Settings(BaseSettings):
     """How long they stay after the deployment was last used."""
     network: str = Field(default="crewship0", max_length=15)
     """Bridge that runs are attached to; the name of its interface too, so the kernel's limit holds."""
+
+    @field_validator("memory", "disk", "max_memory", "max_disk", "max_log")
+    @classmethod
+    def _sizes(cls, value: str) -> str:
+        size_bytes(value)
+        return value
 
     @cached_property
     def database(self) -> str:

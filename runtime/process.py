@@ -147,6 +147,7 @@ class _Process:
         run_id = str(command.get("run_id"))
         value = command.get("input")
         os.environ["CREWSHIP_RUN_ID"] = run_id
+        os.environ["CREWSHIP_ATTEMPT"] = str(command.get("attempt") or 1)
         self._channel.send({"m": "started"})
         try:
             output = run.run(found, value if isinstance(value, dict) else {}, run_id, self._emit_custom)

@@ -16,6 +16,7 @@ import time
 
 from . import claims, facts, workspace
 from .artifacts import ArtifactWatch
+from .disk import DiskWatch
 from .lines import PIECE_BYTES, LogStream
 from .outbox import Outbox
 from .signals import SIG_IGN, SIGCHLD, SIGHUP, SIGINT, SIGIO, SIGKILL, SIGTERM, set_wakeup_fd, signal
@@ -32,6 +33,7 @@ LINGER_SECONDS = 30.0
 STRAGGLER_SECONDS = 0.25
 GIVE_UP_SECONDS = 1.0
 END_TIMEOUT_SECONDS = 60.0
+MEASURE_SECONDS = 0.5
 _BURST_SECONDS = 0.002
 _BURST_BYTES = 16 << 10
 _FIONREAD = 0x541B
@@ -65,6 +67,8 @@ class Session:
         self._globs: list[str] = []
         self._log_limit_bytes = 0
         self._log_bytes = 0
+        self._disk: DiskWatch | None = None
+        self._disk_bytes: int | None = None
         self._end_timeout = END_TIMEOUT_SECONDS
         self._notices: list[str] = []
         self._result_at: int | None = None
@@ -171,6 +175,7 @@ class Session:
                 dues.append(self._artifacts.due)
                 if self._exit is None:
                     dues.append(self._linger_until)
+                    dues.append(self._disk.due if self._disk is not None else None)
                 elif self._killed_at is None:
                     dues.append(self._exit_at + STRAGGLER_SECONDS)
                 else:
@@ -198,6 +203,8 @@ class Session:
                 self._drain(now)  # what the crew said before it closed the file comes before it
                 for fields in self._artifacts.take(now):
                     outbox.add("artifact", fields)
+        if self._disk is not None and self._exit is None and now >= self._disk.due and self._disk.look(now):
+            self._stop_disk(self._disk.used_bytes)
         if self._linger_until is not None and now >= self._linger_until and self._exit is None:
             self._linger_until = None
             self._notice("warning", f"The crew was still running {LINGER_SECONDS:.0f} s after its result: stopped.")
@@ -252,7 +259,9 @@ class Session:
         elif op == "run":
             if not self._ran:
                 self._ran = True
-                self._send_to_crew({"op": "run", "run_id": command.get("run_id"), "input": command.get("input")})
+                if self._disk is not None:
+                    self._disk.begin()  # a warm container has waited, and others have written meanwhile
+                self._send_to_crew({"op": "run", **{key: command.get(key) for key in ("run_id", "attempt", "input")}})
         elif op in ("ack", "replay") and isinstance(n, int):
             # Of two readers the later one counts: what the earlier one takes for durable may have been refused.
             epoch = command.get("epoch")
@@ -273,6 +282,9 @@ class Session:
         globs, limit, timeout = (command.get(key) for key in ("artifacts", "log_limit_bytes", "end_timeout_seconds"))
         self._globs = [glob for glob in globs if isinstance(glob, str)] if isinstance(globs, list) else []
         self._log_limit_bytes = limit if isinstance(limit, int) else 0
+        disk = command.get("disk_limit_bytes")
+        if isinstance(disk, int) and disk > 0:
+            self._disk = DiskWatch(self._app, disk)
         self._end_timeout = float(timeout) if isinstance(timeout, (int, float)) else END_TIMEOUT_SECONDS
         python = ".".join(str(part) for part in sys.version_info[:3])
         outbox.add("boot", {"runner": RUNNER, "python": python, "isolation": facts.isolation()})
@@ -346,20 +358,25 @@ class Session:
     def _stop_log(self) -> None:
         """The crew writes more than its project may: it is ended here, before the engine's daemon pays for it."""
         self._log_stopped = True
-        limit = f"{self._log_limit_bytes:,} bytes"
-        self._notice("error", f"The crew wrote more than {limit} to its log: stopped.")
-        self._result(
-            {
-                "ok": False,
-                "error": {
-                    "code": "log_limit",
-                    "message": f"The crew wrote more than {limit} to its log.",
-                    "hint": "Write bulk data to a file under /app/artifacts instead of printing it.",
-                    "traceback": None,
-                },
-            }
+        self._end_crew(
+            "log_limit",
+            f"The crew wrote more than {self._log_limit_bytes:,} bytes to its log",
+            "Write bulk data to a file under /app/artifacts instead of printing it.",
         )
+
+    def _stop_disk(self, used_bytes: int) -> None:
+        self._disk, self._disk_bytes = None, used_bytes
+        self._end_crew(
+            "disk_limit", f"The crew's files took {used_bytes:,} bytes of disk, more than they may", "Write less."
+        )
+
+    def _end_crew(self, code: str, message: str, hint: str) -> None:
+        """The crew is over a limit: say so and end all of its processes, in whatever session they are."""
+        self._notice("error", f"{message}: stopped.")
+        error = {"code": code, "message": f"{message}.", "hint": hint, "traceback": None}
+        self._result({"ok": False, "error": error})
         self._kill_crew(SIGKILL)
+        self._kill_the_rest()
 
     def _close_stream(self, fd: int) -> None:
         self._streams[fd].close()
@@ -466,11 +483,15 @@ class Session:
         for fd in list(self._streams):
             self._close_stream(fd)
         self._close_channel()
+        if self._disk is not None:
+            self._disk_bytes = self._disk.measure(MEASURE_SECONDS)
         self._collect()
         code, number = self._exit or (None, None)
         used = facts.cgroup()
         if code == 0 and used["oom_kills"]:  # with another exit it is the run's error
             self._notice("warning", "A child was killed at the run's limit of memory: [run] memory in crewship.toml.")
+        if code == 0 and used["pids_max_events"]:
+            self._notice("warning", "The run was at its limit of processes and threads: [run] pids in crewship.toml.")
         self._end = outbox.add(
             "end",
             {
@@ -479,6 +500,7 @@ class Session:
                 "result_at": self._result_at,
                 "sigterm_at": self._sigterm_at,
                 "cgroup": used,
+                "disk_bytes": self._disk_bytes,
             },
         )
         self._end_at = now

@@ -1,3 +1,3 @@
 """The runner's version, told in the ``boot`` frame. An image is identified by the folder's content, not by this."""
 
-RUNNER = "0.1.0"
+RUNNER = "0.2.0"

@@ -28,12 +28,21 @@ RETRY = RetryPolicy(initial_interval=timedelta(milliseconds=200), maximum_interv
 HEARTBEAT_TIMEOUT = timedelta(seconds=5)
 """Five missed beats (``activities.pulse``): how long a killed worker's container goes without a follower."""
 
+_TRIES = 100
+"""A container that can neither be made nor followed for a quarter of an hour ends its run. Workers that are replaced use these up
+as well, one each."""
+
 _START = RetryPolicy(
     initial_interval=RETRY.initial_interval,
     maximum_interval=RETRY.maximum_interval,
+    maximum_attempts=_TRIES,
     non_retryable_error_types=[contracts.LET_GO, "TemporalTimeout:Heartbeat", "TemporalTimeout:StartToClose"],
 )
 """What failed before there was a container goes back into the queue; everything else is adopted."""
+
+_ADOPT = RetryPolicy(
+    initial_interval=RETRY.initial_interval, maximum_interval=RETRY.maximum_interval, maximum_attempts=_TRIES
+)
 
 _LEAST_WAIT = timedelta(seconds=1)
 
@@ -43,7 +52,7 @@ class QueueTimeout(Exception):
 
 
 class Container:
-    """The container of one attempt of a run."""
+    """The container of one attempt of a run. A further attempt has its place in the project, and no time-out in the queue."""
 
     def __init__(self, run: RunInput, log: EventLog, attempt: int = 1) -> None:
         self._run, self._log, self._attempt = run, log, attempt
@@ -112,11 +121,11 @@ class Container:
     async def _adopted(self) -> ContainerFacts:
         return await workflow.execute_activity_method(
             ContainerActivities.run_container,
-            self._input(epoch=max(1, self._log.epoch)),
+            self._input(epoch=max(1 + contracts.epoch_before(self._attempt), self._log.epoch)),
             task_queue=contracts.adoption_queue(self._run.host),
             heartbeat_timeout=HEARTBEAT_TIMEOUT,
             start_to_close_timeout=self._longest(),
-            retry_policy=RETRY,
+            retry_policy=_ADOPT,
             summary=f"adopt {contracts.container_name(self._run.run_id, self._attempt)}",
         )
 

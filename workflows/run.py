@@ -1,8 +1,10 @@
 """A run: owns its event log, has its container run on the host, and makes sure that it ends, and ends once.
 
     container ──► classify ──► finish_container ──► terminal event ──► close_run
-        ▲                       (artifacts, remove)                     (archive, then the row)
-     cancel: stop_container at once, on the host's control queue
+      ▲  ▲            │         (artifacts, remove)                     (archive, then the row)
+      │  │            └─ the crew failed, and [run] retries: run.retrying, delay, a new container ─┐
+      │  └─────────────────────────────────────────────────────────────────────────────────────────┘
+      cancel: stop_container at once, on the host's control queue
 
 The terminal state is decided here, in one place, from facts. A cancel by signal and by the Temporal UI's own button are the same.
 """
@@ -13,7 +15,7 @@ from datetime import timedelta
 from typing import TypeVar
 
 from temporalio import workflow
-from temporalio.exceptions import ActivityError
+from temporalio.exceptions import ActivityError, ApplicationError
 
 with workflow.unsafe.imports_passed_through():
     from activities.containers import ContainerActivities
@@ -36,12 +38,16 @@ with workflow.unsafe.imports_passed_through():
         StopResult,
     )
     from crewship.events import Draft
-    from crewship.outcome import classify
+    from crewship.outcome import RETRIED, classify
     from crewship.temporal import STATUS
     from workflows.container import HEARTBEAT_TIMEOUT, RETRY, Container, QueueTimeout
     from workflows.logged import Logged
 
 T = TypeVar("T")
+
+RETRY_DELAY_MS = 1000
+"""Before the second attempt of a crew that failed; twice as long before each further one."""
+MAX_RETRY_DELAY_MS = 60_000
 
 _TERMINAL = {"succeeded": "run.completed", "failed": "run.failed", "canceled": "run.canceled"}
 
@@ -57,6 +63,8 @@ class RunWorkflow(Logged):
         self.cancel_requested_at = ""
         self.stop_result: StopResult | None = None
         self.stops: list[asyncio.Task[None]] = []
+        self.attempt = 1
+        self.earlier: list[ContainerFacts] = []
 
     @workflow.signal(description="Stop the run; with force without grace")
     def cancel(self, cancel: CancelInput) -> None:
@@ -78,29 +86,50 @@ class RunWorkflow(Logged):
 
     @workflow.run
     async def run(self, run: RunInput) -> RunResult:
-        facts, lost = await self._ended()
-        status, error = (
-            ("failed", lost)
-            if lost is not None
-            else classify(
-                facts,
-                self.stop_result,
-                memory=facts.memory,
-                pids=facts.pids,
-                timeout_seconds=run.timeout_seconds,
+        while True:
+            facts, lost = await self._ended()
+            status, error = (
+                ("failed", lost)
+                if lost is not None
+                else classify(facts, self.stop_result, timeout_seconds=run.timeout_seconds)
             )
-        )
+            if error is None or error.code not in RETRIED or self.attempt > facts.retries or self.cancel_requested:
+                break
+            await self._wait_to_retry(facts, error)
+            # The container stays until then, with what it has written: a cancel's is collected.
+            removed = None if self.cancel_requested else await self._finish(collect=False)
+            if self.cancel_requested:
+                status, error = "canceled", None
+                break
+            if removed is None:  # the next one would stand beside it
+                break
+            self._begin_attempt(facts)
         finished = await self._finished(lost)
         if finished.limit_exceeded and status == "succeeded":
-            status, error = classify(
-                facts.model_copy(update={"artifact_limit": True}),
-                None,
-                memory=facts.memory,
-                pids=facts.pids,
-                timeout_seconds=run.timeout_seconds,
-            )
+            limited = facts.model_copy(update={"artifact_limit": True})
+            status, error = classify(limited, None, timeout_seconds=run.timeout_seconds)
         await workflow.wait_condition(workflow.all_handlers_finished)
         return await self._close(facts, finished, status, error)
+
+    async def _wait_to_retry(self, facts: ContainerFacts, error: RunError) -> None:
+        """Tell of the next attempt and wait for its time, or for a cancel."""
+        delay_ms = min(RETRY_DELAY_MS * 2 ** (self.attempt - 1), MAX_RETRY_DELAY_MS)
+        attempt, of = self.attempt + 1, facts.retries + 1
+        data = {"attempt": attempt, "of": of, "error": error.model_dump(), "delay_ms": delay_ms}
+        self.log.write(Draft(rfc3339(workflow.now()), "run.retrying", data))
+        workflow.set_current_details(f"{error.code}: attempt {attempt} of {of} begins in {delay_ms} ms")
+        try:
+            await workflow.wait_condition(lambda: self.cancel_requested, timeout=timedelta(milliseconds=delay_ms))
+        except TimeoutError:
+            return
+        except asyncio.CancelledError:  # the UI's button
+            self._request_cancel(force=False)
+
+    def _begin_attempt(self, before: ContainerFacts) -> None:
+        self.earlier.append(before)
+        self.attempt += 1
+        self.log.begin_attempt(contracts.epoch_before(self.attempt))
+        self.container = Container(self.run_input, self.log, self.attempt)
 
     async def _ended(self) -> tuple[ContainerFacts, RunError | None]:
         """Wait for the container's end; on a cancel have it stopped, harder when asked again."""
@@ -109,32 +138,37 @@ class RunWorkflow(Logged):
             return await self._uninterrupted(asyncio.create_task(self.container.ended())), None
         except QueueTimeout:
             return ContainerFacts(started=False, end=None), _queue_timeout(self.run_input)
-        except ActivityError:
-            return ContainerFacts(started=False, end=self.log.end), RunError(
-                code="host_lost",
-                message="The host that ran the container cannot be reached any more",
-                hint="look at the worker's log; crewship doctor",
-            )
+        except ActivityError as error:
+            return ContainerFacts(started=False, end=self.log.end), _lost(error)
         finally:
             watch.cancel()
             await asyncio.gather(*self.stops, return_exceptions=True)  # their times are part of the outcome
 
     async def _finished(self, lost: RunError | None) -> FinishResult:
-        """Have what is left of the container collected and removed."""
+        """Have what is left of the last container collected and removed."""
         if lost is not None and lost.code == "queue_timeout":  # there was none, and its host may be away
-            return FinishResult(artifact_count=0, gone_at_ms=round(workflow.time() * 1000))
-        return await self._uninterrupted(
-            workflow.start_activity_method(
-                ContainerActivities.finish_container,
-                FinishInput(run_id=self.run_input.run_id, attempt=1),
-                task_queue=contracts.host_queue(self.run_input.host),
-                heartbeat_timeout=HEARTBEAT_TIMEOUT,
-                start_to_close_timeout=timedelta(minutes=30),
-                schedule_to_close_timeout=timedelta(hours=1),
-                retry_policy=RETRY,
-                summary="collect artifacts, remove the container",
+            return _nothing()
+        # Where the host has gone for good nothing can be collected, and what is left there its own sweep removes.
+        patience = timedelta(hours=1) if lost is None else timedelta(minutes=1)
+        return await self._finish(collect=True, patience=patience) or _nothing()
+
+    async def _finish(self, *, collect: bool, patience: timedelta = timedelta(hours=1)) -> FinishResult | None:
+        """Remove the attempt's container; None when its host does not get to it in time."""
+        try:
+            return await self._uninterrupted(
+                workflow.start_activity_method(
+                    ContainerActivities.finish_container,
+                    FinishInput(run_id=self.run_input.run_id, attempt=self.attempt, collect=collect),
+                    task_queue=contracts.host_queue(self.run_input.host),
+                    heartbeat_timeout=HEARTBEAT_TIMEOUT,
+                    start_to_close_timeout=timedelta(minutes=30),
+                    schedule_to_close_timeout=patience,
+                    retry_policy=RETRY,
+                    summary="collect artifacts, remove the container" if collect else "remove the container",
+                )
             )
-        )
+        except ActivityError:
+            return None
 
     async def _uninterrupted(self, handle: "asyncio.Task[T]") -> T:
         """Wait for an activity; a cancel of the workflow (the UI's button) becomes a cancel of the run."""
@@ -165,7 +199,12 @@ class RunWorkflow(Logged):
     async def _stop(self, force: bool) -> None:
         stop = await workflow.execute_activity_method(
             ContainerActivities.stop_container,
-            StopInput(run_id=self.run_input.run_id, attempt=1, grace_seconds=self.run_input.grace_seconds, force=force),
+            StopInput(
+                run_id=self.run_input.run_id,
+                attempt=self.attempt,
+                grace_seconds=self.run_input.grace_seconds,
+                force=force,
+            ),
             task_queue=contracts.host_queue(self.run_input.host),
             start_to_close_timeout=timedelta(minutes=2),
             retry_policy=RETRY,
@@ -191,14 +230,16 @@ class RunWorkflow(Logged):
                 sigkill_at=_time(stop.sigkill_at_ms if facts.started else None),
                 gone_at=rfc3339(from_ms(finished.gone_at_ms)),
             )
+        attempts = [*self.earlier, facts]
         ended_at_ms = facts.ended_at_ms or finished.gone_at_ms
-        duration_ms = max(0, ended_at_ms - facts.started_at_ms) if facts.started_at_ms is not None else 0
+        started_at_ms = next((each.started_at_ms for each in attempts if each.started_at_ms is not None), None)
+        duration_ms = max(0, ended_at_ms - started_at_ms) if started_at_ms is not None else 0
         data: dict[str, object] = {"duration_ms": duration_ms}
         if error is not None:
             data["error"] = error.model_dump()
         if cancel is not None:
             data |= {"sigterm_at": cancel.sigterm_at, "sigkill_at": cancel.sigkill_at, "gone_at": cancel.gone_at}
-        if facts.end is None and facts.started:
+        if any(each.end is None and each.started for each in attempts):
             data["truncated"] = True
         self.log.finish(Draft(at=now, type=_TERMINAL[status], data=data))
         workflow.upsert_search_attributes([STATUS.value_set(status)])
@@ -213,7 +254,7 @@ class RunWorkflow(Logged):
                     cancel=cancel,
                     completed_at=now,
                     duration_ms=duration_ms,
-                    usage=_usage(facts, duration_ms),
+                    usage=_usage(attempts, finished.gone_at_ms),
                 ),
                 start_to_close_timeout=timedelta(minutes=10),
                 retry_policy=RETRY,
@@ -221,6 +262,10 @@ class RunWorkflow(Logged):
             )
         )
         return RunResult(status=status, error_code=error.code if error else None)
+
+
+def _nothing() -> FinishResult:
+    return FinishResult(artifact_count=0, gone_at_ms=round(workflow.time() * 1000))
 
 
 def _queue_timeout(run: RunInput) -> RunError:
@@ -236,11 +281,33 @@ def _time(milliseconds: int | None) -> str | None:
     return None if milliseconds is None else rfc3339(from_ms(milliseconds))
 
 
-def _usage(facts: ContainerFacts, duration_ms: int) -> dict[str, float | int | None]:
-    """What the run used, from the container's cgroup; null where the kernel did not tell."""
-    end = facts.end
+def _usage(attempts: list[ContainerFacts], gone_at_ms: int) -> dict[str, float | int | None]:
+    """What all attempts used, from their containers' cgroups; null where the kernel did not tell."""
+    lasted = [
+        max(0, (each.ended_at_ms or gone_at_ms) - each.started_at_ms)
+        for each in attempts
+        if each.started_at_ms is not None
+    ]
+    ends = [each.end for each in attempts if each.end is not None]
+    cpu_ms = [end.cpu_ms for end in ends if end.cpu_ms is not None]
+    peaks = [end.memory_peak_bytes for end in ends if end.memory_peak_bytes is not None]
     return {
-        "container_seconds": duration_ms / 1000,
-        "cpu_seconds": end.cpu_ms / 1000 if end is not None and end.cpu_ms is not None else None,
-        "peak_memory_bytes": end.memory_peak_bytes if end is not None else None,
+        "container_seconds": sum(lasted) / 1000,
+        "cpu_seconds": sum(cpu_ms) / 1000 if cpu_ms else None,
+        "peak_memory_bytes": max(peaks, default=None),
     }
+
+
+def _lost(error: ActivityError) -> RunError:
+    """Why the platform has given a container up."""
+    if isinstance(error.cause, ApplicationError):
+        return RunError(
+            code="infrastructure",
+            message="The run's container could not be made or followed",
+            hint="look at the worker's log and the Temporal UI; crewship doctor",
+        )
+    return RunError(
+        code="host_lost",
+        message="The host that ran the container cannot be reached any more",
+        hint="look at the worker's log; crewship doctor",
+    )

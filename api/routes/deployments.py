@@ -15,7 +15,7 @@ from api.lookups import check_project_name, get_deployment, get_project, require
 from api.pages import CursorQuery, LimitQuery, cut, decode_moment, encode_cursor
 from api.state import Platform, PlatformDep
 from api.wire import ErrorRead, Events, Read, Time
-from crewship import source
+from crewship import limits, source
 from crewship.config import load
 from crewship.contracts import DeployInput, DeploymentStatus
 from crewship.db import ensure_project
@@ -130,6 +130,7 @@ def _take(platform: Platform, file: BinaryIO, name: object) -> _Upload:
     file.seek(0)
     summary = source.check(file, source.Limits.of(platform.settings.max_source_bytes))
     config = load(summary.config, str(name) if name is not None else None)
+    limits.check(config, platform.settings)
     if config.network.mode == "allow":
         # A list that nothing enforces would be worse than none: whoever wrote it counts on it.
         raise InvalidConfig(

@@ -51,6 +51,11 @@ def test_colours_change_no_text() -> None:
     [
         ("run.failed", {"duration_ms": 3200, "error": {"code": "user_error"}}, "✗ failed after 3.2 s"),
         ("run.canceled", {"sigterm_at": None}, "■ canceled after 0 ms"),
+        (
+            "run.retrying",
+            {"attempt": 2, "of": 3, "delay_ms": 1000, "error": {"code": "user_error", "message": "ValueError: no"}},
+            "! retrying  attempt 2 of 3 in 1.0 s  user_error: ValueError: no",
+        ),
         ("agent.error", {"agent": "A", "error": "boom\nat x", "ms": 5}, "✗ A  5 ms  boom at x"),
         ("tool.error", {"tool": "t", "error": {"message": "no"}}, "✗ t  no"),
         ("tool.called", {"tool": "t", "input": None}, "▸ t()"),

@@ -7,7 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crewship.config import DeploymentConfig, deployment_names, load, memory_bytes, normalized_name, project_name
+from crewship.config import (
+    DeploymentConfig,
+    RunConfig,
+    deployment_names,
+    load,
+    normalized_name,
+    project_name,
+    size_bytes,
+)
 from crewship.errors import InvalidConfig
 
 MINIMAL = '[deployment]\nframework = "python"\nentrypoint = "crew:kickoff"\n'
@@ -71,6 +79,9 @@ cpus = 2
 pids = 64
 concurrency = 2
 queue_timeout_seconds = 90
+disk = "2g"
+log = "100k"
+retries = 2
 warm = 1
 artifacts = ["report.md", "out/**"]
 [network]
@@ -86,6 +97,9 @@ allow = ["api.openai.com", "*.example.com:8443"]
         "pids": 64,
         "concurrency": 2,
         "queue_timeout_seconds": 90,
+        "disk": "2g",
+        "log": "100k",
+        "retries": 2,
         "warm": 1,
         "artifacts": ["report.md", "out/**"],
     }
@@ -192,6 +206,9 @@ MISTAKES = {
         "line 5, [run] timeout_seconds: 0 will not do",
         "Leave timeout_seconds out",
     ),
+    "disk too small": (MINIMAL + '[run]\ndisk = "1m"', "line 5, [run] disk: '1m' is less than 16 MiB", 'disk = "512m"'),
+    "log": (MINIMAL + "[run]\nlog = 9", "line 5, [run] log: 9 is not a size", 'log = "512m"'),
+    "retries": (MINIMAL + "[run]\nretries = 11", "line 5, [run] retries: 11 will not do", None),
     "glob": (MINIMAL + '[run]\nartifacts = ["../x"]', "'../x' is not a glob inside the project", "relative"),
     "apt option": (MINIMAL + '[build]\napt = ["-o=x"]', "'-o=x' is not the name of a Debian package", "libpq5"),
     "host": (MINIMAL + '[network]\nallow = ["https://x.y/"]', "'https://x.y/' is not a host", "without scheme"),
@@ -304,7 +321,7 @@ def test_any_value_of_a_known_key_is_accepted_or_a_clear_error(value: object, ke
 
 
 @pytest.mark.parametrize(
-    ("size", "size_bytes"),
+    ("size", "expected"),
     [
         ("512m", 512 << 20),
         ("1g", 1 << 30),
@@ -314,14 +331,20 @@ def test_any_value_of_a_known_key_is_accepted_or_a_clear_error(value: object, ke
         ("65536K", 64 << 20),
     ],
 )
-def test_memory_sizes(size: str, size_bytes: int) -> None:
-    assert memory_bytes(size) == size_bytes
+def test_sizes(size: str, expected: int) -> None:
+    assert size_bytes(size) == expected
 
 
-@pytest.mark.parametrize("size", ["", "m", "-1g", "1x", "1e9", "31m", "0g", "٣g"])
-def test_what_is_no_memory_size(size: str) -> None:
-    with pytest.raises(ValueError, match=r"is not a size|is less than"):
-        memory_bytes(size)
+@pytest.mark.parametrize("size", ["", "m", "-1g", "1x", "1e9", "٣g"])
+def test_what_is_no_size(size: str) -> None:
+    with pytest.raises(ValueError, match="is not a size"):
+        size_bytes(size)
+
+
+@pytest.mark.parametrize("size", ["31m", "0g"])
+def test_what_is_too_little_memory(size: str) -> None:
+    with pytest.raises(ValueError, match="is less than"):
+        RunConfig(memory=size)
 
 
 @pytest.mark.parametrize(

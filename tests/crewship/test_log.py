@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from crewship.contracts import Batch, EndFacts, EventsQuery, Segment
+from crewship.contracts import Batch, EndFacts, EventsQuery, ResultFacts, Segment
 from crewship.events import GENESIS, Draft, parse, render, verify
 from crewship.log import EventLog
 
@@ -74,6 +74,19 @@ def test_a_writer_behind_the_fence_is_not_heard() -> None:
     assert not log.append(batch(log, "still stale", epoch=1))
     assert log.append(batch(log, "later", epoch=3))
     assert content(log) == ["fresh", "later"]
+
+
+def test_a_new_attempt_inherits_no_ending_and_no_writer() -> None:
+    log = EventLog()
+    ending = {"result": ResultFacts(ok=False, code="user_error"), "end": EndFacts(exit_code=1, ok=False)}
+    assert log.append(batch(log, "a", n=9, epoch=3).model_copy(update=ending))
+    log.begin_attempt(100)
+    head = log.head()
+    assert (head.result, head.end, head.epoch, head.next_seq) == (None, None, 100, 2)
+    assert not log.append(batch(log, n=10, epoch=4).model_copy(update=ending))
+    assert log.append(batch(log, "b", source="container/2", epoch=101))
+    head = log.head()
+    assert (head.result, head.end, head.acknowledged) == (None, None, {"container/1": 9, "container/2": 1})
 
 
 def test_a_batch_without_events_moves_what_is_acknowledged_only() -> None:

@@ -28,6 +28,7 @@ def test_a_good_engine_has_nothing_to_mend() -> None:
     assert {check.status for check in found.values()} == {"ok"}
     assert found["container engine"].detail == "27.1, 2 CPUs, 8 GiB"
     assert found["cgroups"].detail == "v2, systemd; memory, pids and CPU are limited"
+    assert found["run disk limit"].detail.startswith("watched: ")
 
 
 @pytest.mark.parametrize(

@@ -46,13 +46,18 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """How long runs took that were struck, by kind."""
+    """How long runs took that were struck, by kind; and what the neighbours of greedy ones felt."""
     found: dict[str, list[float]] = defaultdict(list)
     for outcome in ("passed", "failed"):
         for report in terminalreporter.getreports(outcome):
             for name, value in report.user_properties:
                 if name.startswith("struck: ") and isinstance(value, float):
                     found[name].append(value)
+                elif name.startswith("neighbour: ") and isinstance(value, dict):
+                    told = "; ".join(
+                        f"{what} {times['p50']} / {times['p99']} / {times['max']} ms" for what, times in value.items()
+                    )
+                    terminalreporter.write_line(f"{name}: {told} (later than wanted: p50, p99, most)")
     for name, seconds in found.items():
         ordered = sorted(seconds)
         terminalreporter.write_line(

@@ -99,12 +99,12 @@ class Reader:
         return b"".join(self._events)
 
 
-class TickingRun:
-    """One run of the crew that counts, with a reader of each form from its first moment."""
+class WatchedRun:
+    """One run, with a reader of each form from its first moment."""
 
-    def __init__(self, platform: CrewshipDev, *, seconds: float = 4.0, burst: int = 400) -> None:
+    def __init__(self, platform: CrewshipDev, input: dict[str, Any]) -> None:
         self._platform = platform
-        self.id = platform.start_run(PROJECT, {"do": "tick", "seconds": seconds, "burst": burst})
+        self.id = platform.start_run(PROJECT, input)
         self._readers = [Reader(platform, self.id, form) for form in _DELIMITER]
 
     def ended(self, timeout_seconds: float = BOUND_SECONDS) -> dict[str, Any]:
@@ -121,22 +121,39 @@ class TickingRun:
                 time.sleep(0.1)
             assert time.monotonic() < deadline, f"{self.id} has not ended after {timeout_seconds:g} s"
 
+    def whole_log(self) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        """The run, which has to succeed, and its events: gapless, every hash right, the same for each reader."""
+        platform, run = self._platform, self.ended()
+        lines = platform.read(f"/runs/{self.id}/events")
+        assert run["status"] == "succeeded", run
+        assert verify(lines.splitlines())[0] == run["events"]["last_seq"]
+        wanted = (lines, sse(lines))
+        for reader, body in zip(self._readers, wanted, strict=True):
+            assert reader.result() == body
+        return run, [json.loads(line) for line in lines.splitlines()]
+
+    def nothing_left(self) -> None:
+        """Neither container nor volume."""
+        name = self.id.replace("_", "-")
+        assert self._platform.containers(name) == []
+        assert [volume.name for volume in self._platform.volumes() if name in volume.name] == []
+
+
+class TickingRun(WatchedRun):
+    """One run of the crew that counts."""
+
+    def __init__(self, platform: CrewshipDev, *, seconds: float = 4.0, burst: int = 400) -> None:
+        super().__init__(platform, {"do": "tick", "seconds": seconds, "burst": burst})
+
     def check(self) -> None:
         """Everything that is promised of a run and its log.
 
         Raises:
             AssertionError: something was lost, doubled, changed, run again, or left.
         """
-        platform, run = self._platform, self.ended()
-        lines = platform.read(f"/runs/{self.id}/events")
-        assert run["status"] == "succeeded", run
-        # Gapless, every hash right, the same for who was there all the time and for who comes later.
-        assert verify(lines.splitlines())[0] == run["events"]["last_seq"]
-        wanted = (lines, sse(lines))
-        for reader, body in zip(self._readers, wanted, strict=True):
-            assert reader.result() == body
+        platform = self._platform
+        run, events = self.whole_log()
         # Everything the crew said, once and in order.
-        events = [json.loads(line) for line in lines.splitlines()]
         logs = [event["data"] for event in events if event["type"] == "log"]
         token, ticks, turns = run["output"]["token"], run["output"]["ticks"], run["output"]["turns"]
         assert [data["message"] for data in logs] == [f"token {token}", *(f"tick {number}" for number in range(ticks))]
@@ -149,8 +166,38 @@ class TickingRun:
         # It ran once, and all it left is what was collected.
         assert platform.http.get(f"/runs/{self.id}/artifacts/token.txt").text == token
         assert sorted(item["name"] for item in platform.get(f"/runs/{self.id}/artifacts")["artifacts"]) == files
-        assert platform.containers(self.id.replace("_", "-")) == []
-        assert [volume.name for volume in platform.volumes() if self.id.replace("_", "-") in volume.name] == []
+        self.nothing_left()
+
+
+class StubbornRun(WatchedRun):
+    """One run whose crew fails twice, in a project that asks for two retries."""
+
+    ATTEMPTS = 3
+
+    def __init__(self, platform: CrewshipDev, *, seconds: float = 1.0) -> None:
+        super().__init__(platform, {"do": "stubborn", "seconds": seconds, "attempts": self.ATTEMPTS})
+
+    def check(self) -> None:
+        """Each attempt ran once, from its first line to its last, in one log.
+
+        Raises:
+            AssertionError: something was lost, doubled, run again, or left.
+        """
+        run, events = self.whole_log()
+        said = [event["data"]["message"] for event in events if event["type"] == "log"]
+        for attempt in range(1, self.ATTEMPTS + 1):
+            first, *ticks, last = [line.split() for line in said if line.startswith(f"attempt {attempt} ")]
+            assert first[2] == "token"
+            assert [tick[2:] for tick in ticks] == [["tick", str(number)] for number in range(len(ticks))]
+            assert last[2:] == ["ticked", str(len(ticks))]
+        told = [event for event in events if event["type"].startswith("run.")]
+        assert [event["type"] for event in told] == ["run.started", *["run.retrying"] * 2, "run.completed"]
+        assert [event["data"]["attempt"] for event in told[1:3]] == [2, 3]
+        assert (told[0]["seq"], told[-1]["seq"]) == (1, len(events))
+        (artifact,) = self._platform.get(f"/runs/{self.id}/artifacts")["artifacts"]
+        assert artifact["name"] == "attempt-3.txt"
+        assert self._platform.http.get(f"/runs/{self.id}/artifacts/attempt-3.txt").text == run["output"]["token"]
+        self.nothing_left()
 
 
 def said(events: list[dict[str, Any]], stream: str = "stdout") -> tuple[str, int]:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.faults.runs import BOUND_SECONDS, RUNS_AT_ONCE, TickingRun
+from tests.faults.runs import BOUND_SECONDS, RUNS_AT_ONCE, StubbornRun, TickingRun
 from tests.fixtures.platform import CrewshipDev, Part
 
 pytestmark = [pytest.mark.platform, pytest.mark.timeout(int(BOUND_SECONDS) * 2)]
@@ -78,5 +78,20 @@ def test_no_line_is_lost_or_doubled_and_no_crew_runs_twice(
     for run in runs:
         run.ended()
         record_property(f"struck: {kind}", time.monotonic() - struck)
+    for run in runs:
+        run.check()
+
+
+@pytest.mark.parametrize("kind", ["worker", "worker and temporal", "everything", "worker frozen"])
+def test_no_attempt_is_lost_and_none_runs_twice(
+    platform: CrewshipDev, kind: str, strike_number: int, chance: random.Random
+) -> None:
+    """Struck at any point: in an attempt, between two, while the container of the last one is removed."""
+    runs = []
+    for _ in range(RUNS_AT_ONCE):
+        runs.append(StubbornRun(platform))
+        threading.Event().wait(chance.uniform(0, 1.5))
+    threading.Event().wait(chance.uniform(0, 5))
+    STRIKES[kind](platform)
     for run in runs:
         run.check()

@@ -10,6 +10,7 @@ from tests.platform.conftest import Deploy
 
 pytestmark = pytest.mark.platform
 
+ECHO = "def kickoff(inputs):\n    return inputs\n"
 TERMINAL = {"succeeded": "run.completed", "failed": "run.failed", "canceled": "run.canceled"}
 
 
@@ -82,8 +83,8 @@ def test_out_of_memory(platform: CrewshipDev, deployed: Deploy) -> None:
     project = deployed("tight")
     run = platform.run(project, {"do": "swallow"})
     assert (run["status"], run["error"]["code"]) == ("failed", "out_of_memory"), run
-    assert "64m" in run["error"]["message"]
-    assert "memory" in run["error"]["hint"]
+    assert "of 64 MiB of memory" in run["error"]["message"]
+    assert 'memory = "128m"' in run["error"]["hint"]
     assert run["isolation"]["memory_max_bytes"] == 64 << 20
     ending(platform, run)
 
@@ -93,6 +94,48 @@ def test_a_child_killed_for_memory_is_a_warning_when_the_crew_goes_on(platform: 
     assert (run["status"], run["output"]) == ("succeeded", "child ended with -9"), run
     warnings = [event["data"] for event in platform.events(run["id"]) if event["data"].get("source") == "crewship"]
     assert any("memory" in data["message"] for data in warnings), warnings
+
+
+def test_a_refused_process_is_a_warning_when_the_crew_goes_on(platform: CrewshipDev, deployed: Deploy) -> None:
+    run = platform.run(deployed("tight"), {"do": "crowd", "raise": False})
+    assert run["status"] == "succeeded", run
+    assert run["output"] < 32
+    warnings = [event["data"] for event in platform.events(run["id"]) if event["data"].get("source") == "crewship"]
+    assert any("pids" in data["message"] for data in warnings), warnings
+
+
+@pytest.mark.parametrize(
+    ("given", "code", "message", "hint"),
+    [
+        ({"do": "crowd", "raise": True}, "pids_limit", "limit of 32", "set pids = 64"),
+        ({"do": "fill"}, "disk_limit", "of 48 MiB of disk", 'set disk = "96m"'),
+        ({"do": "fill", "one": True}, "disk_limit", "of 48 MiB of disk", 'set disk = "96m"'),
+        ({"do": "chatter"}, "log_limit", "the 1 MiB", 'set log = "2m"'),
+    ],
+    ids=["pids", "disk", "one large file", "log"],
+)
+def test_a_limit(
+    platform: CrewshipDev, deployed: Deploy, given: dict[str, Any], code: str, message: str, hint: str
+) -> None:
+    run = platform.run(deployed("tight"), given)
+    assert (run["status"], run["error"]["code"]) == ("failed", code), run
+    assert message in run["error"]["message"]
+    assert hint in run["error"]["hint"]
+    ending(platform, run)
+
+
+def test_an_image_that_is_gone_is_not_waited_for(platform: CrewshipDev) -> None:
+    files = {"crewship.toml": '[deployment]\nframework = "python"\nentrypoint = "crew:kickoff"\n', "crew.py": ECHO}
+    deployment = platform.deploy("imageless", files)
+    until(lambda: [each for each in platform.containers() if deployment["id"].replace("_", "-") in each.name])
+    for spare in platform.containers(deployment["id"].replace("_", "-")):
+        spare.remove(force=True, v=True)
+    for image in platform.images(deployment["id"]):
+        image.remove(force=True)
+    run = platform.run("imageless")
+    assert (run["status"], run["error"]["code"], run["started_at"]) == ("failed", "image_missing", None), run
+    assert "crewship deploy" in run["error"]["hint"]
+    ending(platform, run)
 
 
 def test_timeout(platform: CrewshipDev, probe: str) -> None:

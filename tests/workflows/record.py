@@ -18,7 +18,7 @@ from temporalio.worker import Worker
 from crewship import temporal
 from crewship.contracts import LET_GO, Batch, CancelInput, DeployInput, RunInput
 from crewship.ids import new_id
-from tests.workflows.stubs import QUEUES, DeployStubs, RunStubs, facts
+from tests.workflows.stubs import QUEUES, DeployStubs, RunStubs, facts, failing
 from worker.sandbox import sandbox_runner
 from workflows.deploy import DeployWorkflow
 from workflows.run import RunWorkflow
@@ -30,6 +30,8 @@ async def main(address: str, names: list[str]) -> None:
     client = await Client.connect(address, data_converter=pydantic_data_converter)
 
     async def serve(name: str, stubs: Any, drive: Any) -> None:
+        if names and name not in names:
+            return
         async with contextlib.AsyncExitStack() as stack:
             for queue in QUEUES:
                 workflows = [RunWorkflow, DeployWorkflow] if queue == QUEUES[0] else []
@@ -91,6 +93,7 @@ async def main(address: str, names: list[str]) -> None:
     shapes: dict[str, tuple[Any, Any]] = {
         "run-succeeded-1": (RunStubs(), run),
         "run-retried-1": (retried, run),
+        "run-attempts-1": (RunStubs(failing(1), facts(retries=1)), run),
         "run-canceled-1": (RunStubs(facts(end=None, exit_code=143), waits=True), run),
         "run-held-1": (RunStubs(), held),
         "run-queue-timeout-1": (RunStubs(), too_long),

@@ -38,27 +38,46 @@ def facts(**changes: Any) -> ContainerFacts:
     ).model_copy(update=changes)
 
 
-class RunStubs:
-    """``run_container`` ends with ``self.facts`` once ``self.end`` is set (at once unless ``waits``)."""
+def failing(retries: int, code: str = "user_error") -> ContainerFacts:
+    """The crew raised, in a project that asks for ``retries``."""
+    end = EndFacts(exit_code=1, ok=False, error_code=code, error_message="ValueError: no", cpu_ms=500)
+    return facts(end=end, exit_code=1, retries=retries)
 
-    def __init__(self, result: ContainerFacts | None = None, *, waits: bool = False) -> None:
-        self.facts = result or facts()
+
+class RunStubs:
+    """``run_container`` ends with the next of ``results`` once ``self.end`` is set (at once unless ``waits``)."""
+
+    def __init__(self, *results: ContainerFacts, waits: bool = False) -> None:
+        self.results = list(results) or [facts()]
+        self.begun: list[RunContainerInput] = []
+        self.attempts: list[int] = []
+        self.finishes: list[FinishInput] = []
         self.end = asyncio.Event()
         if not waits:
             self.end.set()
         self.began = asyncio.Event()
         self.stop_result = StopResult(found=True, sigterm_at_ms=1_700_000_000_100)
         self.stops: list[StopInput] = []
+        self.stubborn = False
+        """Whether the container ends at a forced stop only."""
         self.closed: list[CloseRunInput] = []
         self.failures = 0
         self.failure = "Unavailable"
+        self.holds: int | None = None
+        """The attempt whose container goes on until it is stopped."""
+        self.hopeless: set[str] = set()
+        """Activities that fail for good."""
 
     def all(self) -> list[Any]:
         return [self.run_container, self.stop_container, self.finish_container, self.close_run]
 
     @activity.defn
     async def run_container(self, run: RunContainerInput) -> ContainerFacts:
+        self.begun.append(run)
+        if run.attempt == self.holds:
+            self.end.clear()
         self.began.set()
+        self._give_up("run_container")
         if self.failures:
             self.failures -= 1
             raise ApplicationError("the engine is away", type=self.failure)
@@ -70,17 +89,25 @@ class RunStubs:
                 activity.heartbeat()
             except asyncio.CancelledError:
                 continue  # as the real one: it ends when the container does
-        return self.facts
+        self.attempts.append(run.attempt)
+        return self.results.pop(0) if len(self.results) > 1 else self.results[0]
 
     @activity.defn
     async def stop_container(self, stop: StopInput) -> StopResult:
         self.stops.append(stop)
-        self.end.set()
+        if stop.force or not self.stubborn:
+            self.end.set()
         return self.stop_result
 
     @activity.defn
     async def finish_container(self, finish: FinishInput) -> FinishResult:
+        self.finishes.append(finish)
+        self._give_up("finish_container")
         return FinishResult(artifact_count=0, gone_at_ms=1_700_000_002_000)
+
+    def _give_up(self, name: str) -> None:
+        if name in self.hopeless:
+            raise ApplicationError("it cannot be done", non_retryable=True)
 
     @activity.defn
     async def close_run(self, close: CloseRunInput) -> None:

@@ -22,13 +22,14 @@ from crewship.contracts import (
     EventsPage,
     EventsQuery,
     Head,
+    ResultFacts,
     RunContainerInput,
     RunInput,
     StopResult,
 )
-from crewship.events import parse
+from crewship.events import Event, parse
 from crewship.ids import new_id
-from tests.workflows.stubs import RunStubs, facts
+from tests.workflows.stubs import RunStubs, facts, failing
 from worker.sandbox import sandbox_runner
 from workflows.run import RunWorkflow
 
@@ -47,6 +48,16 @@ async def start(client: Client, **changes: Any) -> WorkflowHandle[Any, Any]:
     run = run_input(new_id("run"), **changes)
     await temporal.start_run(client, run)
     return client.get_workflow_handle(f"run-{run.run_id}")
+
+
+async def logged(handle: WorkflowHandle[Any, Any]) -> list[Event]:
+    page = await handle.query("events", EventsQuery(include_terminal=True), result_type=EventsPage)
+    return [event for entry in page.entries for event in parse((entry.lines or "").encode())]
+
+
+async def at_work(stubs: RunStubs, attempt: int) -> None:
+    while not any(run.attempt == attempt for run in stubs.begun):
+        await asyncio.sleep(0.02)
 
 
 async def terminal(handle: WorkflowHandle[Any, Any]) -> Any:
@@ -117,14 +128,14 @@ async def test_a_result_that_was_there_first_wins_over_the_cancel(client: Client
 
 async def test_a_second_cancel_with_force_stops_again_at_once(client: Client, serving: Serving) -> None:
     stubs = RunStubs(facts(end=None, exit_code=137), waits=True)
-    stubs.stop_result = StopResult(found=False)
+    stubs.stop_result, stubs.stubborn = StopResult(found=False), True
     async with serving(stubs.all()):
         handle = await start(client)
         await stubs.began.wait()
         await handle.signal("cancel", CancelInput())
         await handle.signal("cancel", CancelInput(force=True))
         await handle.result()
-    assert stubs.stops[-1].force
+    assert stubs.stops[-1].force  # the container would not have ended by another one
 
 
 async def test_a_platform_failure_is_tried_again(client: Client, serving: Serving) -> None:
@@ -134,6 +145,174 @@ async def test_a_platform_failure_is_tried_again(client: Client, serving: Servin
         handle = await start(client)
         result = await handle.result()
     assert result["status"] == "succeeded"
+
+
+@pytest.mark.parametrize("hopeless", [{"run_container"}, {"run_container", "finish_container"}], ids=len)
+async def test_a_container_that_is_given_up_ends_its_run(client: Client, serving: Serving, hopeless: set[str]) -> None:
+    stubs = RunStubs(failing(3))
+    stubs.hopeless = hopeless
+    async with serving(stubs.all()):
+        handle = await start(client)
+        result = await handle.result()
+        event = await terminal(handle)
+    assert result["status"] == "failed"
+    assert event.data["error"]["code"] == "infrastructure"
+    assert stubs.closed[0].status == "failed"
+
+
+async def test_a_container_that_cannot_be_removed_does_not_hold_the_end_up(client: Client, serving: Serving) -> None:
+    stubs = RunStubs(failing(3))
+    stubs.hopeless = {"finish_container"}
+    async with serving(stubs.all()):
+        handle = await start(client)
+        await handle.result()
+        event = await terminal(handle)
+    assert stubs.attempts == [1]  # the next one would stand beside it
+    assert event.data["error"]["code"] == "user_error"
+
+
+async def test_a_crew_that_fails_is_tried_again_when_its_project_asks(client: Client, serving: Serving) -> None:
+    stubs = RunStubs(failing(2), failing(2, "no_result"), facts(retries=2))
+    async with serving(stubs.all()):
+        handle = await start(client)
+        result = await handle.result()
+        first, second, last = await logged(handle)
+    assert result["status"] == "succeeded"
+    assert stubs.attempts == [1, 2, 3]
+    assert [(each.attempt, each.collect) for each in stubs.finishes] == [(1, False), (2, False), (3, True)]
+    error = {"code": "user_error", "message": "ValueError: no", "hint": None}
+    assert first.type == second.type == "run.retrying"
+    assert first.data == {"attempt": 2, "of": 3, "error": error, "delay_ms": 1000}
+    assert (second.data["attempt"], second.data["error"]["code"], second.data["delay_ms"]) == (3, "no_result", 2000)
+    assert last.type == "run.completed"
+    assert stubs.closed[0].usage["container_seconds"] == 3
+    assert stubs.closed[0].usage["cpu_seconds"] == 1
+
+
+async def test_the_last_attempts_failure_is_the_runs(client: Client, serving: Serving) -> None:
+    stubs = RunStubs(failing(1))
+    async with serving(stubs.all()):
+        handle = await start(client)
+        await handle.result()
+        event = await terminal(handle)
+    assert stubs.attempts == [1, 2]
+    assert event.data["error"]["code"] == "user_error"
+
+
+@pytest.mark.parametrize("code", ["import_error", "invalid_output", "log_limit", "disk_limit", "interrupted"])
+async def test_what_would_be_the_same_again_is_not_tried(client: Client, serving: Serving, code: str) -> None:
+    stubs = RunStubs(failing(3, code))
+    async with serving(stubs.all()):
+        await (await start(client)).result()
+    assert stubs.attempts == [1]
+
+
+@pytest.mark.parametrize("way", ["signal", "temporal"])
+async def test_a_cancel_between_two_attempts(client: Client, serving: Serving, way: str) -> None:
+    stubs = RunStubs(failing(10))
+    async with serving(stubs.all()):
+        handle = await start(client)
+        while not await logged(handle):
+            await asyncio.sleep(0.02)
+        if way == "signal":
+            await handle.signal("cancel", CancelInput())
+        else:
+            await handle.cancel()
+        result = await handle.result()
+        event = await terminal(handle)
+    assert result["status"] == "canceled"
+    assert (event.type, event.data["sigterm_at"]) == ("run.canceled", None)
+    assert event.data["gone_at"] == "2023-11-14T22:13:22.000Z"
+    assert stubs.stops == []
+    assert [(each.attempt, each.collect) for each in stubs.finishes] == [(1, True)]  # what it has written is kept
+
+
+async def test_a_cancel_in_a_later_attempt_stops_that_one(client: Client, serving: Serving) -> None:
+    stubs = RunStubs(failing(1), facts(end=None, exit_code=143, retries=1))
+    stubs.holds = 2
+    async with serving(stubs.all()):
+        handle = await start(client)
+        await at_work(stubs, 2)
+        await handle.signal("cancel", CancelInput())
+        result = await handle.result()
+    assert result["status"] == "canceled"
+    assert {stop.attempt for stop in stubs.stops} == {2}
+
+
+async def test_an_attempt_knows_nothing_of_how_the_last_one_ended(client: Client, serving: Serving) -> None:
+    stubs = RunStubs(failing(1), facts(end=None, exit_code=1, retries=1))
+    stubs.holds = 1
+
+    def batch(epoch: int, first: int, **told: Any) -> Batch:
+        return Batch(
+            source="container/1", epoch=epoch, n=1, first=first, last=first, hash="0" * 64, lines="{}\n", **told
+        )
+
+    async with serving(stubs.all()):
+        handle = await start(client)
+        await stubs.began.wait()
+        told = {"result": ResultFacts(ok=False, code="user_error"), "end": failing(1).end}
+        await handle.signal("append", batch(1, 1, **told))
+        before = await handle.query("head", result_type=Head)
+        stubs.holds = 2
+        stubs.end.set()
+        await at_work(stubs, 2)
+        begun = await handle.query("head", result_type=Head)
+        await handle.signal("append", batch(99_999, begun.next_seq, **told))  # one that should have let go
+        late = await handle.query("head", result_type=Head)
+        stubs.end.set()
+        await handle.result()
+    assert before.result is not None
+    assert before.end is not None
+    assert (begun.result, begun.end) == (None, None)
+    assert late == begun
+    assert begun.epoch > before.epoch
+    assert stubs.closed[0].error is not None
+    assert stubs.closed[0].error.code == "no_result"  # of what the second container left
+
+
+async def test_a_further_attempt_waits_for_a_slot_only(client: Client, serving: Serving) -> None:
+    stubs = RunStubs(failing(1), facts(retries=1))
+    async with serving(stubs.all()):
+        handle = await start(client, held=True, priority=2, queue_timeout_seconds=600)
+        await temporal.admit_run(client, run_input(handle.id.removeprefix("run-")))
+        result = await handle.result()
+        history = await handle.fetch_history()
+    assert result["status"] == "succeeded"
+    first, second = (
+        task
+        for event in history.events
+        if (task := event.activity_task_scheduled_event_attributes).activity_type.name == "run_container"
+    )
+    assert first.schedule_to_start_timeout.ToTimedelta() > timedelta(seconds=590)
+    assert second.schedule_to_start_timeout.ToTimedelta() == timedelta(0)  # none
+    assert first.priority == second.priority
+    assert [run.epoch for run in stubs.begun] == [0, 0]  # neither is one to adopt
+
+
+async def test_a_further_attempt_is_adopted_above_the_fences_of_the_one_before(
+    client: Client, serving: Serving
+) -> None:
+    stubs = RunStubs(failing(1), facts(retries=1))
+    inputs: list[RunContainerInput] = []
+
+    @activity.defn(name="run_container")
+    async def leaving(run: RunContainerInput) -> ContainerFacts:
+        inputs.append(run)
+        if run.attempt == 1:
+            return failing(1)
+        raise ApplicationError("goes on", type="LetGo")
+
+    @activity.defn(name="run_container")
+    async def adopting(run: RunContainerInput) -> ContainerFacts:
+        inputs.append(run)
+        return facts(retries=1)
+
+    others = [stubs.stop_container, stubs.finish_container, stubs.close_run]
+    async with serving([leaving, *others], {contracts.adoption_queue("test"): [adopting]}):
+        result = await (await start(client)).result()
+    assert result["status"] == "succeeded"
+    assert [(run.attempt, run.epoch) for run in inputs] == [(1, 0), (2, 0), (2, contracts.EPOCHS + 1)]
 
 
 async def test_batches_are_taken_once_and_fenced(client: Client, serving: Serving) -> None:

@@ -42,6 +42,46 @@ def tick(inputs: dict[str, Any]) -> dict[str, Any]:
     return {"token": token, "ticks": number, "turns": turn}
 
 
+def stubborn(inputs: dict[str, Any]) -> dict[str, Any]:
+    """Count for a while and fail, until the last attempt. As with ``tick``, a second token is a second execution."""
+    attempt = int(os.environ["CREWSHIP_ATTEMPT"])
+    token = secrets.token_hex(16)
+    print(f"attempt {attempt} token {token}", flush=True)
+    ends, number = time.monotonic() + inputs["seconds"], 0
+    while time.monotonic() < ends:
+        print(f"attempt {attempt} tick {number}", flush=True)
+        number += 1
+        time.sleep(0.01)
+    print(f"attempt {attempt} ticked {number}", flush=True)
+    ARTIFACTS.joinpath(f"attempt-{attempt}.txt").write_text(token)
+    if attempt < inputs["attempts"]:
+        raise RuntimeError("not yet")
+    return {"token": token, "attempt": attempt}
+
+
+def neighbour(inputs: dict[str, Any]) -> dict[str, Any]:
+    """Sleep 5 ms and write 4 KiB through to the disk, over and over: how much longer than wanted either took, in ms."""
+    print("here", flush=True)
+    ends = time.monotonic() + inputs["seconds"]
+    late, synced = [], []
+    with Path("beside").open("wb", buffering=0) as file:
+        while time.monotonic() < ends:
+            began = time.monotonic()
+            time.sleep(0.005)
+            woke = time.monotonic()
+            late.append(woke - began - 0.005)
+            file.write(b"x" * 4096)
+            os.fsync(file.fileno())
+            synced.append(time.monotonic() - woke)
+    return {"loop": _quantiles(late), "fsync": _quantiles(synced)}
+
+
+def _quantiles(seconds: list[float]) -> dict[str, float]:
+    ordered = sorted(seconds)
+    places = {"p50": len(ordered) // 2, "p99": len(ordered) * 99 // 100, "max": len(ordered) - 1}
+    return {name: round(ordered[place] * 1000, 1) for name, place in places.items()}
+
+
 class Spoken:
     """What was written to fd 1, as a digest; the log has to give back the same bytes."""
 

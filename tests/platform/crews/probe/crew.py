@@ -154,6 +154,51 @@ def lose_child(inputs: dict[str, Any]) -> str:
     return f"child ended with {subprocess.run([sys.executable, '-c', code], check=False).returncode}"
 
 
+def crowd(inputs: dict[str, Any]) -> int:
+    """Processes until there can be no more; how many there were."""
+    children = []
+    try:
+        while True:
+            children.append(subprocess.Popen(["sleep", "60"]))
+    except OSError:
+        if inputs["raise"]:
+            raise
+    return len(children)
+
+
+def fill(inputs: dict[str, Any]) -> None:
+    """Write for ever: one file after the other, or a single one."""
+    number = 0
+    while True:
+        with Path(f"part-{0 if inputs.get('one') else number}").open("ab") as file:
+            file.write(os.urandom(1 << 20))
+        number += 1
+
+
+def chatter(inputs: dict[str, Any]) -> None:
+    while True:
+        print("and another thing")
+
+
+def stumble(inputs: dict[str, Any]) -> Any:
+    """Fail in every attempt before the good one."""
+    attempt = int(os.environ["CREWSHIP_ATTEMPT"])
+    print(f"attempt {attempt}", flush=True)
+    ARTIFACTS.joinpath("attempt.txt").write_text(str(attempt))
+    time.sleep(inputs.get("first", 0) if attempt == 1 else 0)
+    if attempt < inputs["good"]:
+        match inputs["how"]:
+            case "exit":
+                sys.exit(3)
+            case "vanish":
+                os._exit(0)
+            case "raise then vanish" if attempt > 2:
+                os._exit(0)
+            case _:
+                raise RuntimeError(f"attempt {attempt} stumbled")
+    return wait(inputs) if inputs.get("then") == "wait" else attempt
+
+
 def wait(inputs: dict[str, Any]) -> None:
     print("waiting", flush=True)
     time.sleep(600)
