@@ -137,6 +137,23 @@ class Feed:
         # With the worker down nobody can say yet whether ``after`` is right: the stream waits, and ``read`` ends it.
         return True
 
+    async def reach(self, after: int, form: Form, types: frozenset[str]) -> int | None:
+        """The place after ``after`` from which a closed log's next event of ``types`` is in the first piece read; None when none is
+        left. ``after`` itself while the log is live.
+
+        Nothing is read for this that a stream would not read in any case, and where the search ended it is still at hand.
+
+        Raises:
+            Unavailable: the object store cannot be reached.
+        """
+        if self._archive is None:
+            return after
+        while (piece := await self.read(after, form, types)) is not None:
+            if piece.body:
+                return after
+            after = piece.last
+        return None
+
     async def read(self, after: int, form: Form, types: frozenset[str] | None = None) -> Piece | None:
         """The next piece after seq ``after``, or None when there is none and will be none from this process.
 

@@ -164,6 +164,30 @@ async def test_types(served: Api, live: ScriptedLog) -> None:
     assert_problem(await served.http.get(f"{EVENTS}?types="), 400, "invalid_request")
 
 
+async def test_a_closed_log_without_an_event_of_the_types_left_tells_an_event_source_to_stop(
+    served: Api, live: ScriptedLog
+) -> None:
+    live.write("notes.md", type="artifact")
+    live.write(*(f"line {number} {'x' * 1000}" for number in range(2000)), segment=True)
+    live.write("last", type="custom")
+    served.close_log(live)
+    for types, last_seen, status in [
+        ("log", "2002", 200), ("log", "2003", 204), ("log", "2004", 204), ("artifact", "2", 200), ("artifact", "3", 204),
+        ("artifact,custom", "3", 200), ("custom", "2003", 200), ("agent.started", "0", 204), ("run.completed", "0", 200),
+    ]:  # fmt: skip
+        for accept in ("text/event-stream", "application/x-ndjson"):
+            response = await served.http.get(
+                EVENTS, params={"types": types}, headers={"last-event-id": last_seen, "accept": accept}
+            )
+            assert response.status_code == status, (types, last_seen)
+            if status == 200:
+                lines = events.seek(live.bytes, int(last_seen), frozenset(types.split(",")))
+                sse = accept == "text/event-stream"
+                assert response.content == (b"retry: 1000\n" + events.sse(lines) if sse else lines)
+            else:
+                assert response.content == b""
+
+
 async def test_a_deployments_events(served: Api) -> None:
     served.add(Deployment(id="dep_9", project="crew", status="building", host="h", source_key="k", source_sha256="s"))
     log = served.live_log("deploy-dep_9")
