@@ -5,7 +5,7 @@ shape of errors. Nothing is opened before the lifespan begins.
 """
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from importlib.metadata import version
 
 from anyio.to_thread import run_sync
@@ -24,6 +24,7 @@ from api.routes import artifacts, deployments, env, events, health, projects, ro
 from api.state import Platform, State, read_log_state
 from api.tokens import StreamTokens
 from crewship import db, temporal
+from crewship.errors import Unavailable
 from crewship.keys import store_first_key
 from crewship.sealing import Sealer, load_or_create_key
 from crewship.settings import Settings
@@ -78,6 +79,8 @@ def create_app(
                 settings=settings, database=database, store=objects, dispatch=calls, feeds=feeds, sealer=Sealer(secret),
                 tokens=StreamTokens.derive(secret), metrics=metrics,
             )  # fmt: skip
+            with suppress(Unavailable):  # it may come later: readiness and uploads try again
+                await platform.make_store()
             await feeds.start()
             stack.push_async_callback(feeds.stop)
             if on_start is not None:

@@ -97,6 +97,8 @@ class Feed:
         self._closed_at: int | None = None
         self._begun = True
         self._archive: Archive | None = None
+        self._lost = False
+        """Closed, and the object store does not have it."""
         self._gone = False
         """Nothing more will come: the row is gone, its log is no longer kept, or this process stops."""
         self._changed = asyncio.Event()
@@ -113,7 +115,7 @@ class Feed:
 
         Raises:
             InvalidCursor: ``after`` is beyond the log's last event.
-            NotFound: the log is no longer kept.
+            NotFound: the log is closed and the object store does not have it.
             Unavailable: the log is closed and the object store cannot be reached.
         """
         answers = self._answers
@@ -125,12 +127,14 @@ class Feed:
             if after == self._closed_at:
                 return False
             await self.refresh()
-            if self._archive is None:
-                raise (
-                    NotFound("The log is no longer kept", code="log_not_found")
-                    if self._gone
-                    else Unavailable("The object store cannot be reached", hint="crewship doctor")
+            if self._lost:
+                raise NotFound(
+                    f"The log ended with event {self._closed_at}, and the object store does not have it",
+                    code="log_not_found",
+                    hint="it was deleted with its project, or lost: crewship doctor checks the object store",
                 )
+            if self._archive is None:
+                raise Unavailable("The object store cannot be reached", hint="crewship doctor")
             return True
         if after > self._last and self._answers > answers:
             raise _beyond(after, self._last)
@@ -138,10 +142,10 @@ class Feed:
         return True
 
     async def reach(self, after: int, form: Form, types: frozenset[str]) -> int | None:
-        """The place after ``after`` from which a closed log's next event of ``types`` is in the first piece read; None when none is
-        left. ``after`` itself while the log is live.
+        """The place after ``after`` from which the first piece of a closed log has an event of ``types``; None when none is left.
+        While the log is live, ``after`` itself.
 
-        Nothing is read for this that a stream would not read in any case, and where the search ended it is still at hand.
+        This reads nothing that a stream would not read in any case, and the block where it ended is still at hand.
 
         Raises:
             Unavailable: the object store cannot be reached.
@@ -311,6 +315,8 @@ class Feed:
         try:
             self._archive = await run_sync(Archive.open, self._store, self.workflow_id)
         except ObjectMissing:
+            log.error("%s is closed, and the object store does not have it", self.workflow_id)
+            self._lost = True
             self.end()
             return
         self._entries.clear()

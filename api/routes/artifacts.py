@@ -129,7 +129,11 @@ def _open(store: ObjectStore, row: Artifact, offset: int, length: int) -> Iterat
         chunks = store.open(row.key, offset, length)
         return chain([next(chunks, b"")], chunks)
     except ObjectMissing as error:
-        raise NotFound(f"The bytes of {row.name!r} are no longer kept", code="artifact_not_found") from error
+        raise NotFound(
+            f"The object store does not have the bytes of {row.name!r}",
+            code="artifact_not_found",
+            hint="they were deleted with their project, or lost: crewship doctor checks the object store",
+        ) from error
 
 
 _RANGE = re.compile(r"bytes=(\d*)-(\d*)")

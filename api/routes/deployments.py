@@ -113,6 +113,7 @@ async def create_deployment(
     check_project_name(project)
     caller.require_project(project)
     await platform.dispatch.check()
+    await platform.make_store()
     async with request.form(max_files=1, max_fields=4, max_part_size=64 * 1024) as form:
         file, name = form.get("source"), form.get("name")
         if not isinstance(file, UploadFile):

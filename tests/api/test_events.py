@@ -152,6 +152,14 @@ async def test_the_end_of_a_closed_log_tells_an_event_source_to_stop(served: Api
     assert (response.status_code, response.content) == (204, b"")
 
 
+async def test_a_closed_log_that_the_store_does_not_have(served: Api, live: ScriptedLog) -> None:
+    served.close_log(live)
+    served.store.delete_prefix("runs/")
+    problem = assert_problem(await served.http.get(EVENTS), 404, "log_not_found")
+    assert "ended with event 3" in problem["detail"]
+    assert "crewship doctor" in problem["hint"]
+
+
 async def test_types(served: Api, live: ScriptedLog) -> None:
     live.write("notes.md", type="artifact")
     served.close_log(live)
