@@ -296,6 +296,11 @@ async def list_runs(
 
     def read(session: Session) -> tuple[list[RunRead], str | None]:
         rows, more = cut(session.exec(query).all(), limit)
+        # A name that is mistyped must not look like one that has no runs.
+        if project is not None:
+            get_project(session, caller, project)
+        if deployment_id is not None:
+            get_deployment(session, caller, deployment_id)
         waiting = waiting_for(session, rows, platform.settings.run_capacity)
         last = rows[-1] if more else None
         return (

@@ -69,6 +69,8 @@ PATHS: list[tuple[str, str, dict[str, Any], int, str]] = [
     ("GET", "/v1/runs?cursor=WyJub3QgYSB0aW1lIiwgInJ1bl8xIl0", {}, 400, "invalid_cursor"),
     ("GET", "/v1/projects?cursor=WzFd", {}, 400, "invalid_cursor"),
     ("GET", "/v1/runs/run_x?wait=61", {}, 422, "validation_error"),
+    ("GET", "/v1/runs?project=nobody", {}, 404, "project_not_found"),
+    ("GET", "/v1/runs?deployment_id=dep_x", {}, 404, "deployment_not_found"),
     ("POST", "/v1/projects", {"json": {"name": "Not A Name"}}, 400, "invalid_request"),
     ("POST", "/v1/projects", {"json": {"name": ""}}, 400, "invalid_request"),
     ("POST", "/v1/projects", {"json": {"name": "crew"}}, 409, "project_exists"),
