@@ -92,6 +92,7 @@ def create_app(
         version=version("crewship"),
         description="Deploys Python agent crews and runs each invocation in a container of its own.",
         lifespan=lifespan,
+        redirect_slashes=False,  # the Location would be made of the Host header
         responses=_ERRORS,  # type: ignore[arg-type]  # FastAPI's keys are int | str
         generate_unique_id_function=_operation_id,
         middleware=_middleware(settings, metrics),

@@ -15,6 +15,7 @@ PATHS: list[tuple[str, str, dict[str, Any], int, str]] = [
     # the router's own
     ("GET", "/nothing", {}, 404, "not_found"),
     ("GET", "/v1/nothing", {}, 404, "not_found"),
+    ("POST", "/v1/runs/", {"json": {"project": "crew"}}, 404, "not_found"),
     ("PUT", "/v1/runs", {}, 405, "method_not_allowed"),
     ("DELETE", "/healthz", {}, 405, "method_not_allowed"),
     # who
@@ -136,6 +137,12 @@ async def test_a_pointer_leads_to_the_place(ready: Api) -> None:
     ]
     response = await ready.http.get("/v1/runs?limit=0")
     assert response.json()["errors"][0]["pointer"] == "query/limit"
+
+
+async def test_no_address_is_made_of_the_host_that_is_claimed(ready: Api) -> None:
+    response = await ready.http.post("/v1/runs/", json={"project": "crew"}, headers={"host": "evil.example"})
+    assert_problem(response, 404, "not_found")
+    assert "evil.example" not in response.text + str(response.headers)
 
 
 async def test_headers_that_belong_to_an_error(ready: Api) -> None:
