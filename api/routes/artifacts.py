@@ -108,7 +108,8 @@ async def download_artifact(
     if span is not None and span[0] >= span[1]:
         return problem(
             request, 416, title="Range not satisfiable", code="invalid_range",
-            detail=f"The artifact has {size} bytes", headers={"Content-Range": f"bytes */{size}"},
+            detail=f"The artifact has {size} bytes", hint=f"ask for a range within 0-{size - 1}, or for all of it" if size else
+            "ask for all of it", headers={"Content-Range": f"bytes */{size}"},
         )  # fmt: skip
     start, end = span or (0, size)
     headers["Content-Length"] = str(end - start)

@@ -213,8 +213,10 @@ async def test_a_browsers_token(served: Api, live: ScriptedLog) -> None:
     async with httpx.AsyncClient(base_url=served.http.base_url) as browser:
         token = {"token": answer["token"]}
         assert (await browser.get(EVENTS, params=token)).status_code == 200
-        assert_problem(await browser.get("/v1/runs/run_000000000002/events", params=token), 403, "forbidden")
-        assert_problem(await browser.get(EVENTS, params={"token": "x"}), 401, "invalid_token")
+        other = await browser.get("/v1/runs/run_000000000002/events", params=token)
+        assert "stream-token" in assert_problem(other, 403, "forbidden")["hint"]
+        invalid = await browser.get(EVENTS, params={"token": "x"})
+        assert "stream-token" in assert_problem(invalid, 401, "invalid_token")["hint"]
         assert_problem(await browser.get(EVENTS), 401, "unauthorized")
         assert_problem(await browser.get(f"/v1/runs/{RUN}", params=token), 401, "unauthorized")
         assert_problem(await browser.get(f"/v1/runs/{RUN}/artifacts", params=token), 401, "unauthorized")
