@@ -11,6 +11,7 @@ from importlib.metadata import version
 from anyio.to_thread import run_sync
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
+from fastapi_offline import FastAPIOffline
 from sqlalchemy.engine import Engine
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
@@ -87,13 +88,16 @@ def create_app(
                 on_start(platform)
             yield State(platform=platform)
 
-    app = FastAPI(
+    app = FastAPIOffline(
+        redoc_url=None,
+        static_url="/docs/static",
+        swagger_ui_parameters={"validatorUrl": None},  # or the page would have a badge made elsewhere of the document
         title="Crewship",
         version=version("crewship"),
         description="Deploys Python agent crews and runs each invocation in a container of its own.",
         lifespan=lifespan,
         redirect_slashes=False,  # the Location would be made of the Host header
-        responses=_ERRORS,  # type: ignore[arg-type]  # FastAPI's keys are int | str
+        responses=_ERRORS,
         generate_unique_id_function=_operation_id,
         middleware=_middleware(settings, metrics),
     )

@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import pytest
@@ -109,4 +110,17 @@ async def test_the_document_describes_the_calls(api: Api) -> None:
     assert "create_run" in operations
     upload = document["paths"]["/v1/projects/{project}/deployments"]["post"]["requestBody"]["content"]
     assert "source" in upload["multipart/form-data"]["schema"]["properties"]
-    assert (await api.http.get("/docs")).status_code == 200
+
+
+async def test_the_page_of_the_document_loads_nothing_from_elsewhere(api: Api) -> None:
+    page = await api.http.get("/docs", headers={"authorization": ""})
+    assert page.status_code == 200
+    loaded = re.findall(r'(?:src|href)="([^"]+)"', page.text)
+    assert len(loaded) == 3
+    for address in [*loaded, "/openapi.json"]:
+        assert address.startswith("/")
+        assert (await api.http.get(address, headers={"authorization": ""})).status_code == 200
+    assert "//" not in re.sub(r"(?m)^\s*//.*$", "", page.text).replace("window.location.origin", "")
+    assert '"validatorUrl": null' in page.text
+    for path in ("/redoc", "/docs/static/", "/docs/static/nothing.js", "/docs/static/../core.py"):
+        assert_problem(await api.http.get(path), 404, "not_found")
