@@ -296,11 +296,7 @@ async def list_runs(
         query = query.where(tuple_(col(Run.created_at), col(Run.id)) < decode_moment(cursor))
 
     def read(session: Session) -> tuple[list[RunRead], str | None]:
-        # A name that is mistyped must not look like one that has no runs.
-        if project is not None:
-            get_project(session, caller, project)
-        if deployment_id is not None:
-            get_deployment(session, caller, deployment_id)
+        _require_known(session, caller, project, deployment_id)
         rows, more = cut(session.exec(query).all(), limit)
         waiting = waiting_for(session, rows, platform.settings.run_capacity)
         last = rows[-1] if more else None
@@ -336,6 +332,14 @@ def _newest_first(
             exists().where(col(RunLabel.run_id) == Run.id, col(RunLabel.key) == name, col(RunLabel.value) == value)
         )
     return query
+
+
+def _require_known(session: Session, caller: Caller, project: str | None, deployment_id: str | None) -> None:
+    """Raise ``NotFound`` for a filter's name that is mistyped: it must not look like one that has no runs."""
+    if project is not None:
+        get_project(session, caller, project)
+    if deployment_id is not None:
+        get_deployment(session, caller, deployment_id)
 
 
 @router.get("/{run_id}")
@@ -397,7 +401,11 @@ async def cancel_runs(body: RunsCancelCreate, platform: PlatformDep, caller: Inv
     """Cancel all active runs that fit the filters; a run that has ended meanwhile stays as it is."""
     if not body.model_dump(exclude={"force"}, exclude_defaults=True):
         detail = "needs at least one of project, deployment_id, status, labels and run_ids"
-        raise Unprocessable(f"The body {detail}", errors=[{"pointer": "", "detail": detail}])
+        raise Unprocessable(
+            f"The body {detail}",
+            errors=[{"pointer": "", "detail": detail}],
+            hint='{"project": "NAME"} cancels all active runs of a project',
+        )
     query = _newest_first(caller, body.project, body.deployment_id, body.labels.items())
     query = query.where(col(Run.status).in_(ACTIVE if body.status is None else (body.status,)))
     if body.run_ids is not None:
@@ -406,6 +414,7 @@ async def cancel_runs(body: RunsCancelCreate, platform: PlatformDep, caller: Inv
         query = query.where(col(Run.cancel_requested_at).is_(None))
 
     def read(session: Session) -> tuple[list[RunInput], bool]:
+        _require_known(session, caller, body.project, body.deployment_id)
         for run_id in body.run_ids or ():
             get_run(session, caller, run_id)
         rows, more = cut(session.exec(query.limit(_MAX_CANCELS + 1)).all(), _MAX_CANCELS)

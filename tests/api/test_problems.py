@@ -71,6 +71,9 @@ PATHS: list[tuple[str, str, dict[str, Any], int, str]] = [
     ("POST", "/v1/runs", {"json": {}, "headers": {"idempotency-key": ""}}, 422, "validation_error"),
     ("GET", "/v1/runs?project=nobody", {}, 404, "project_not_found"),
     ("GET", "/v1/runs?deployment_id=dep_x", {}, 404, "deployment_not_found"),
+    ("POST", "/v1/runs/cancel", {"json": {"project": "nobody"}}, 404, "project_not_found"),
+    ("POST", "/v1/runs/cancel", {"json": {"deployment_id": "dep_x"}}, 404, "deployment_not_found"),
+    ("POST", "/v1/runs/cancel", {"json": {}}, 422, "validation_error"),
     ("GET", "/v1/runs?limit=0", {}, 422, "validation_error"),
     ("GET", "/v1/runs?limit=201", {}, 422, "validation_error"),
     ("GET", "/v1/runs?limit=many", {}, 422, "validation_error"),
@@ -187,10 +190,7 @@ async def test_what_an_input_can_hold_comes_back(ready: Api) -> None:
     ("method", "path", "arguments", "hint"),
     [
         ("POST", "/v1/runs", {"json": {"project": "crew", "inputs": {}}}, "do you mean input?"),
-        (
-            "POST", "/v1/runs", {"json": {"project": "crew", "zzz": {}}},
-            "known fields are project, deployment_id, input, labels, timeout_seconds",
-        ),
+        ("POST", "/v1/projects", {"json": {"name": "new", "zzz": {}}}, "known fields are name"),
         ("POST", "/v1/projects/crew/rollback", {"json": {"deployment": "dep_1"}}, "do you mean deployment_id?"),
         ("GET", "/v1/runs?status=bogus", {}, "known values are 'pending', 'running', 'succeeded', 'failed' or 'canceled'"),
         ("GET", "/v1/runs/run_x?wait=61", {}, "give 60 or less"),
