@@ -5,12 +5,13 @@ shape of errors. Nothing is opened before the lifespan begins.
 """
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from importlib.metadata import version
 
 from anyio.to_thread import run_sync
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
+from fastapi_offline import FastAPIOffline
 from sqlalchemy.engine import Engine
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
@@ -24,6 +25,7 @@ from api.routes import artifacts, deployments, env, events, health, projects, ro
 from api.state import Platform, State, read_log_state
 from api.tokens import StreamTokens
 from crewship import db, temporal
+from crewship.errors import Unavailable
 from crewship.keys import store_first_key
 from crewship.sealing import Sealer, load_or_create_key
 from crewship.settings import Settings
@@ -78,18 +80,24 @@ def create_app(
                 settings=settings, database=database, store=objects, dispatch=calls, feeds=feeds, sealer=Sealer(secret),
                 tokens=StreamTokens.derive(secret), metrics=metrics,
             )  # fmt: skip
+            with suppress(Unavailable):  # it may come later: readiness and uploads try again
+                await platform.make_store()
             await feeds.start()
             stack.push_async_callback(feeds.stop)
             if on_start is not None:
                 on_start(platform)
             yield State(platform=platform)
 
-    app = FastAPI(
+    app = FastAPIOffline(
+        redoc_url=None,
+        static_url="/docs/static",
+        swagger_ui_parameters={"validatorUrl": None},  # or the page would have a badge made elsewhere of the document
         title="Crewship",
         version=version("crewship"),
         description="Deploys Python agent crews and runs each invocation in a container of its own.",
         lifespan=lifespan,
-        responses=_ERRORS,  # type: ignore[arg-type]  # FastAPI's keys are int | str
+        redirect_slashes=False,  # the Location would be made of the Host header
+        responses=_ERRORS,
         generate_unique_id_function=_operation_id,
         middleware=_middleware(settings, metrics),
     )

@@ -32,7 +32,10 @@ class Caller:
     def require_project(self, project: str) -> None:
         """Raise ``Forbidden`` when the key is bound to another project; for calls that may make the project."""
         if not self.sees(project):
-            raise Forbidden(f"This key is for project {self.project}")
+            raise Forbidden(
+                f"This key is for project {self.project}",
+                hint=f"use a key of project {project}, or one for all projects",
+            )
 
 
 Credentials = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
@@ -71,7 +74,10 @@ class Require:
 
     def check(self, caller: Caller) -> Caller:
         if self.scope not in caller.scopes:
-            raise Forbidden(f"This call needs a key with the scope {self.scope}")
+            raise Forbidden(
+                f"This call needs a key with the scope {self.scope}",
+                hint=f"this key has {', '.join(sorted(caller.scopes)) or 'no scope'}; use another one",
+            )
         return caller
 
 

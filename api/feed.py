@@ -97,6 +97,8 @@ class Feed:
         self._closed_at: int | None = None
         self._begun = True
         self._archive: Archive | None = None
+        self._lost = False
+        """Closed, and the object store does not have it."""
         self._gone = False
         """Nothing more will come: the row is gone, its log is no longer kept, or this process stops."""
         self._changed = asyncio.Event()
@@ -113,7 +115,7 @@ class Feed:
 
         Raises:
             InvalidCursor: ``after`` is beyond the log's last event.
-            NotFound: the log is no longer kept.
+            NotFound: the log is closed and the object store does not have it.
             Unavailable: the log is closed and the object store cannot be reached.
         """
         answers = self._answers
@@ -125,17 +127,36 @@ class Feed:
             if after == self._closed_at:
                 return False
             await self.refresh()
-            if self._archive is None:
-                raise (
-                    NotFound("The log is no longer kept", code="log_not_found")
-                    if self._gone
-                    else Unavailable("The object store cannot be reached", hint="crewship doctor")
+            if self._lost:
+                raise NotFound(
+                    f"The log ended with event {self._closed_at}, and the object store does not have it",
+                    code="log_not_found",
+                    hint="it was deleted with its project, or lost: crewship doctor checks the object store",
                 )
+            if self._archive is None:
+                raise Unavailable("The object store cannot be reached", hint="crewship doctor")
             return True
         if after > self._last and self._answers > answers:
             raise _beyond(after, self._last)
         # With the worker down nobody can say yet whether ``after`` is right: the stream waits, and ``read`` ends it.
         return True
+
+    async def reach(self, after: int, form: Form, types: frozenset[str]) -> int | None:
+        """The place after ``after`` from which the first piece of a closed log has an event of ``types``; None when none is left.
+        While the log is live, ``after`` itself.
+
+        This reads nothing that a stream would not read in any case, and the block where it ended is still at hand.
+
+        Raises:
+            Unavailable: the object store cannot be reached.
+        """
+        if self._archive is None:
+            return after
+        while (piece := await self.read(after, form, types)) is not None:
+            if piece.body:
+                return after
+            after = piece.last
+        return None
 
     async def read(self, after: int, form: Form, types: frozenset[str] | None = None) -> Piece | None:
         """The next piece after seq ``after``, or None when there is none and will be none from this process.
@@ -294,6 +315,8 @@ class Feed:
         try:
             self._archive = await run_sync(Archive.open, self._store, self.workflow_id)
         except ObjectMissing:
+            log.error("%s is closed, and the object store does not have it", self.workflow_id)
+            self._lost = True
             self.end()
             return
         self._entries.clear()

@@ -3,8 +3,9 @@
 import re
 
 from starlette.datastructures import Headers
-from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from api.problems import HintedException
 
 _UPLOAD = re.compile(r"/v1/projects/[^/]+/deployments/?")
 _ENVELOPE_BYTES = 64 * 1024
@@ -41,7 +42,15 @@ class BodyLimit:
         await self.app(scope, limited, send)
 
 
-def _too_large(limit: int, upload: bool) -> HTTPException:
-    # An HTTPException, because FastAPI takes any other error while it reads a body for a body that is malformed.
-    what, hint = ("The upload", ", compressed") if upload else ("The body", "")
-    return HTTPException(413, f"{what} is larger than {limit:,} bytes{hint}")
+def _too_large(limit: int, upload: bool) -> HintedException:
+    if upload:
+        return HintedException(
+            413,
+            f"The upload is larger than {limit:,} bytes, compressed",
+            "leave out what the crew does not need: [build] exclude in crewship.toml, or .gitignore",
+        )
+    return HintedException(
+        413,
+        f"The body is larger than {limit:,} bytes",
+        "put large data where the crew can fetch it, and pass the address",
+    )

@@ -37,7 +37,11 @@ def get_project(session: Session, caller: Caller, name: str) -> Project:
 def require_live(project: Project) -> Project:
     """Raises ``Conflict`` when the project is being deleted: there is no new work for it."""
     if project.deleting:
-        raise Conflict(f"Project {project.name!r} is being deleted", code="project_deleting")
+        raise Conflict(
+            f"Project {project.name!r} is being deleted",
+            code="project_deleting",
+            hint="wait until it is gone, then make it anew, or take another name",
+        )
     return project
 
 

@@ -1,13 +1,14 @@
 """Errors on the wire: RFC 9457 ``application/problem+json``, one shape on every error path.
 
-``code`` is what clients branch on and ``hint`` what the caller can do (null when there is nothing). The router's own 404
+``code`` is what clients branch on and ``hint`` what the caller can do. The router's own 404
 and 405, refused bodies and unforeseen exceptions take the same way out; of the last, nothing is told but that it happened.
 """
 
 import logging
 import re
 from collections.abc import Mapping
-from typing import Any
+from difflib import get_close_matches
+from typing import Any, get_args
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -15,12 +16,14 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict
 from starlette.exceptions import HTTPException
 
+from api.values import escaped
 from crewship.errors import CrewshipError, Unauthorized, Unavailable, Unprocessable
 
 log = logging.getLogger(__name__)
 
 _CODES = {400: "invalid_request", 404: "not_found", 405: "method_not_allowed", 413: "too_large", 416: "invalid_range"}
 _PLAIN_TITLES = {400: "Invalid request", 404: "Not found", 405: "Method not allowed", 413: "Too large"}
+_SEE_DOCS = "/docs describes every call and what it takes"
 
 
 class ProblemResponse(JSONResponse):
@@ -85,6 +88,14 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _of_defect)
 
 
+class HintedException(HTTPException):
+    """For where FastAPI lets no other error through: while it reads a body."""
+
+    def __init__(self, status: int, detail: str, hint: str) -> None:
+        super().__init__(status, detail)
+        self.hint = hint
+
+
 async def _of_product(request: Request, error: Exception) -> Response:
     assert isinstance(error, CrewshipError)
     headers = {}
@@ -101,18 +112,34 @@ async def _of_product(request: Request, error: Exception) -> Response:
 
 async def _of_router(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    status = error.status_code
-    detail = str(error.detail)
-    if status == 404:
-        detail = f"There is nothing at {request.url.path}"
+    status, path = error.status_code, request.url.path
+    detail, hint = str(error.detail), error.hint if isinstance(error, HintedException) else _SEE_DOCS
     headers = dict(error.headers or {})
-    if status == 405:
+    if status == 404:
+        detail = f"There is nothing at {path}"
+        if path.endswith("/"):
+            hint = f"paths have no slash at their end: {path.rstrip('/')}"
+    elif status == 405:
         headers["Allow"] = ", ".join(_allowed(request)) or headers.get("allow", "")
-        detail = f"{request.method} is not possible at {request.url.path}"
+        detail, hint = f"{request.method} is not possible at {path}", f"possible are {headers['Allow']}"
+    elif status == 400 and error.__cause__ is not None:  # FastAPI could not read the body
+        detail, hint = _unreadable(error.__cause__)
     return problem(
         request, status, title=_PLAIN_TITLES.get(status, detail), code=_CODES.get(status, "http_error"), detail=detail,
-        headers=headers,
+        hint=hint, headers=headers,
     )  # fmt: skip
+
+
+def _unreadable(cause: BaseException) -> tuple[str, str]:
+    """Detail and hint for a body that Python's JSON parser gave up on."""
+    match cause:
+        case UnicodeDecodeError():
+            return f"The body is not UTF-8: it goes wrong at byte {cause.start}", "encode JSON as UTF-8"
+        case RecursionError():
+            return "The body is nested too deeply", "make it flatter: an input may have 250 levels"
+        case ValueError():  # what is no JSON has an error of its own
+            return "The body has a number with too many digits", "send such a number as a string"
+    return "The body cannot be read", "send JSON, with the header Content-Type: application/json"
 
 
 def _allowed(request: Request) -> list[str]:
@@ -130,13 +157,20 @@ async def _of_validation(request: Request, error: Exception) -> Response:
     if any(item["type"] == "json_invalid" for item in found):
         reason = found[0].get("ctx", {}).get("error", "it cannot be read")
         return problem(
-            request, 400, title="Invalid request", code="invalid_request", detail=f"The body is not JSON: {reason}"
-        )
+            request, 400, title="Invalid request", code="invalid_request",
+            detail=f"The body is not JSON: {reason} (at character {found[0]['loc'][-1]})",
+            hint="names and texts are in double quotes, and no comma comes after the last item",
+        )  # fmt: skip
+    if any(item["loc"] == ("body",) and item["type"] in _NO_OBJECT for item in found) and not _is_json(request):
+        return problem(
+            request, 415, title="Unsupported media type", code="unsupported_media_type",
+            detail="The body is not declared as JSON", hint="add the header Content-Type: application/json",
+        )  # fmt: skip
     errors = [{"pointer": _pointer(item["loc"]), "detail": _sentence(item)} for item in found]
     first = errors[0]
     return problem(
         request, 422, title=Unprocessable.title, code=Unprocessable.default_code,
-        detail=f"{first['pointer'] or 'body'}: {first['detail']}", errors=errors,
+        detail=f"{first['pointer'] or 'body'}: {first['detail']}", hint=_hint(request, found[0]), errors=errors,
     )  # fmt: skip
 
 
@@ -153,19 +187,41 @@ def _pointer(location: tuple[int | str, ...]) -> str:
     where, *path = (str(part) for part in location)
     if where != "body":
         return "/".join([where, *path])
-    return "".join("/" + part.replace("~", "~0").replace("/", "~1") for part in path)
+    return "".join("/" + escaped(part) for part in path)
 
 
+_NO_OBJECT = ("dict_type", "model_attributes_type", "model_type")
 _SENTENCES = {
     "missing": "is missing",
     "extra_forbidden": "is not a known field",
-    "dict_type": "must be an object",
-    "model_attributes_type": "must be an object",
-    "model_type": "must be an object",
+    **dict.fromkeys(_NO_OBJECT, "must be an object"),
     "string_type": "must be a string",
     "list_type": "must be a list",
     "int_type": "must be an integer",
     "int_parsing": "must be an integer",
+    "float_parsing": "must be a number",
+    "literal_error": "is not a known value",
+    "greater_than_equal": "is too small",
+    "less_than_equal": "is too large",
+}
+_HINTS = {
+    **dict.fromkeys(_NO_OBJECT, 'an object is like {{"topic": "tides"}}'),
+    "missing": "send the field; /docs says what it holds",
+    "literal_error": "known values are {expected}",
+    "greater_than_equal": "give {ge:g} or more",
+    "less_than_equal": "give {le:g} or less",
+    "string_type": 'a string is in double quotes: "42"',
+    "int_type": "give a whole number, without quotes",
+    "int_parsing": "give a whole number",
+    "float_parsing": "give a number",
+    "bool_parsing": "give true or false",
+    "string_too_short": "give {min_length} characters or more",
+    "string_too_long": "give {max_length} characters or less",
+    "string_pattern_mismatch": "it must match {pattern}",
+    "too_long": "give {max_length} or fewer",
+    **dict.fromkeys(
+        ("datetime_from_date_parsing", "datetime_parsing"), "give a time as in RFC 3339: 2026-01-31T09:05:00Z"
+    ),
 }
 
 
@@ -174,3 +230,23 @@ def _sentence(item: Mapping[str, Any]) -> str:
     if message is None:
         message = str(item["msg"]).removeprefix("Value error, ")
     return message
+
+
+def _hint(request: Request, item: Mapping[str, Any]) -> str:
+    if item["type"] == "extra_forbidden":
+        known = _known_fields(request)
+        near = get_close_matches(str(item["loc"][-1]), known, 1)
+        return f"do you mean {near[0]}?" if near else f"known fields are {', '.join(known)}"
+    return _HINTS.get(item["type"], _SEE_DOCS).format_map(item.get("ctx", {}))
+
+
+def _known_fields(request: Request) -> list[str]:
+    """Of the body that the route takes; a body that may be left out is a union with None."""
+    annotation = request.scope["route"].body_field.field_info.annotation
+    models = [kind for kind in (annotation, *get_args(annotation)) if hasattr(kind, "model_fields")]
+    return [name for model in models for name in model.model_fields]
+
+
+def _is_json(request: Request) -> bool:
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    return media_type.startswith("application/") and media_type.endswith(("/json", "+json"))

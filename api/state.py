@@ -59,6 +59,16 @@ class Platform:
 
         return await run_sync(in_session, limiter=self._database_threads)
 
+    async def make_store(self) -> None:
+        """Make the object store, but only while nothing was ever stored: with a deployment in the database, one that is not
+        there is lost, or its volume not mounted, and must not be taken for an empty one.
+
+        Raises:
+            Unavailable: the database or the object store cannot be reached.
+        """
+        if not await self.transact(lambda session: session.exec(select(Deployment.id).limit(1)).first()):
+            await self.with_store(lambda store: store.create())
+
     async def with_store(self, work: Callable[[ObjectStore], T]) -> T:
         """Run ``work`` on the object store in a thread."""
         return await run_sync(work, self.store, limiter=self._store_threads)

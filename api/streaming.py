@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 from fastapi import Depends, Header, Query, Request, Response
@@ -91,13 +91,17 @@ async def stream_log(platform: Platform, workflow_id: str, wanted: StreamRequest
 
     Raises:
         InvalidCursor: the position is beyond the last event.
-        NotFound: the log is no longer kept.
+        NotFound: the log is closed and the object store does not have it.
         Unavailable: a closed log cannot be read.
     """
     async with AsyncExitStack() as stack:
         feed = await stack.enter_async_context(platform.feeds.open(workflow_id))
-        if not await feed.starts_after(wanted.after):
+        after: int | None = wanted.after if await feed.starts_after(wanted.after) else None
+        if after is not None and wanted.types is not None:
+            after = await feed.reach(after, wanted.form, wanted.types)
+        if after is None:
             return Response(status_code=204)  # tells an EventSource to stay away
+        wanted = replace(wanted, after=after)
         return _LogStream(feed, wanted, stack.pop_all(), platform)
 
 

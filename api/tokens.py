@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from crewship.errors import Forbidden, Unauthorized
 
 LIFETIME_SECONDS = 600
+_RENEW = "get one for this run by POST /v1/runs/{id}/stream-token"
 
 
 @dataclass(frozen=True)
@@ -41,15 +42,11 @@ class StreamTokens:
         expiry, _, signature = rest.partition(".")
         expires = int(expiry) if expiry.isascii() and expiry.isdigit() and len(expiry) < 12 else 0
         if not hmac.compare_digest(signature.encode(), self._sign(owner, expires).encode()):
-            raise Unauthorized("The stream token is not valid", code="invalid_token")
+            raise Unauthorized("The stream token is not valid", code="invalid_token", hint=_RENEW)
         if expires <= time.time():
-            raise Unauthorized(
-                "The stream token has expired",
-                code="token_expired",
-                hint="get a new one by POST /v1/runs/{id}/stream-token",
-            )
+            raise Unauthorized("The stream token has expired", code="token_expired", hint=_RENEW)
         if owner != run_id:
-            raise Forbidden("The stream token is for another run")
+            raise Forbidden("The stream token is for another run", hint=_RENEW)
 
     def _sign(self, run_id: str, expires: int) -> str:
         return hmac.new(self.key, f"{run_id}.{expires}".encode(), hashlib.sha256).hexdigest()

@@ -4,10 +4,12 @@ A put writes an unfinished file, syncs it, renames it to its place and syncs the
 whatever happens to the machine, and before that nothing of it is seen. Unfinished files are in a folder of their own (no key
 begins with a dot); what a crash leaves there, ``check`` removes after a day. An open file goes on being readable when it is
 replaced or deleted, so readers need no locks.
+
+The folder of unfinished files is also what tells a store from a folder that only has its place, as the mount point of a volume
+that is not mounted.
 """
 
 import contextlib
-import errno
 import os
 import re
 import secrets
@@ -48,17 +50,19 @@ def validated_prefix(prefix: str) -> str:
 
 
 class FolderStore:
-    """An ``ObjectStore`` under ``root``, which is made at the first put. No key may be another one's folder."""
+    """An ``ObjectStore`` under ``root``. No key may be another one's folder."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
         self._unfinished = root / ".unfinished"
 
+    def create(self) -> None:
+        with _translated():
+            self._unfinished.mkdir(mode=0o700, parents=True, exist_ok=True)
+
     def put(self, key: str, data: bytes | BinaryIO) -> int:
         target = self._root / validated_key(key)
         unfinished = self._unfinished / secrets.token_hex(16)
-        with _translated():
-            self._unfinished.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
             with _translated():
                 file = unfinished.open("xb")
@@ -80,7 +84,7 @@ class FolderStore:
 
     def open(self, key: str, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
         path = self._root / validated_key(key)
-        with _translated(key):
+        with self._finding(key):
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         chunks = _chunks(descriptor, offset, length)
         # Up to its first yield, so that the descriptor is closed also when nobody reads.
@@ -92,7 +96,7 @@ class FolderStore:
 
     def stat(self, key: str) -> ObjectInfo:
         path = self._root / validated_key(key)
-        with _translated(key):
+        with self._finding(key):
             found = path.stat()
         if not stat.S_ISREG(found.st_mode):
             raise ObjectMissing(key)
@@ -101,11 +105,12 @@ class FolderStore:
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         folder, slash, word = validated_prefix(prefix).rpartition("/")
         with _translated():
+            self._unfinished.stat()
             yield from _walk(self._root / folder, folder + slash, word)
 
     def delete(self, key: str) -> None:
         path = self._root / validated_key(key)
-        with _translated(), contextlib.suppress(FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        with contextlib.suppress(ObjectMissing), self._finding(key):
             path.unlink()
             with contextlib.suppress(OSError):
                 # Folders that are empty now; the first that is not ends it.
@@ -119,7 +124,6 @@ class FolderStore:
     def check(self) -> None:
         """Also removes what crashes have left behind."""
         with _translated():
-            self._unfinished.mkdir(mode=0o700, parents=True, exist_ok=True)
             probe = self._unfinished / secrets.token_hex(16)
             probe.touch()
             probe.unlink()
@@ -128,6 +132,16 @@ class FolderStore:
                 with contextlib.suppress(FileNotFoundError):
                     if path.stat().st_mtime < expired:
                         path.unlink()
+
+    @contextlib.contextmanager
+    def _finding(self, key: str) -> Iterator[None]:
+        """An object that is not there as ``ObjectMissing``; when the store is not there, nothing can be said of its objects."""
+        with _translated():
+            try:
+                yield
+            except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+                self._unfinished.stat()
+                raise ObjectMissing(key) from None
 
 
 def _move(root: Path, unfinished: Path, target: Path) -> list[Path]:
@@ -142,7 +156,7 @@ def _move(root: Path, unfinished: Path, target: Path) -> list[Path]:
                 raise
         # Again as often as a delete in another thread removes a folder for being empty before ours is in it.
         with contextlib.suppress(FileNotFoundError):
-            for folder in reversed(target.relative_to(root).parents):
+            for folder in reversed(target.relative_to(root).parents[:-1]):  # never the root
                 if not (root / folder).exists():
                     (root / folder).mkdir(exist_ok=True)
                     made.add((root / folder).parent)
@@ -205,13 +219,15 @@ def _sync_folder(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def _translated(key: str | None = None) -> Iterator[None]:
-    """The system's errors as the port's: with a ``key``, one that is not there as ``ObjectMissing``."""
+def _translated() -> Iterator[None]:
+    """The system's errors as the port's."""
     try:
         yield
+    except FileNotFoundError as error:
+        raise Unavailable(
+            "The object store's folder is not there.", hint="Is its volume mounted? `crewship doctor` tells more."
+        ) from error
     except OSError as error:
-        if key is not None and error.errno in (errno.ENOENT, errno.ENOTDIR, errno.EISDIR):
-            raise ObjectMissing(key) from None
         raise Unavailable(
             f"The object store's folder cannot be used: {error.strerror}.",
             hint="Check the disk; `crewship doctor` tells more.",

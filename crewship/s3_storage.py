@@ -1,13 +1,11 @@
 """The object store in MinIO or any other S3.
 
-Streams go up in parts of 8 MiB, three at a time, so 32 MiB is what a put of any size holds. The bucket is made when it is
-missing. S3's errors become the port's here: a key or bucket that is not there is ``ObjectMissing``, everything else that is not a
-mistake of ours ``Unavailable``.
+Streams go up in parts of 8 MiB, three at a time, so 32 MiB is what a put of any size holds. S3's errors become the port's here:
+a key that is not there is ``ObjectMissing``, everything else that is not a mistake of ours ``Unavailable``.
 """
 
 import contextlib
 import io
-import threading
 from collections.abc import Generator, Iterator
 from typing import BinaryIO, Final
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -56,12 +54,15 @@ class S3Store:
                 retries=urllib3.Retry(total=3, backoff_factor=0.1, status_forcelist=(500, 502, 503, 504)),
             ),
         )
-        self._bucket_lock = threading.Lock()
-        self._bucket_made = False
+
+    def create(self) -> None:
+        # Another process may be faster.
+        with self._translated(), _suppressed("BucketAlreadyOwnedByYou", "BucketAlreadyExists"):
+            if not self._client.bucket_exists(self._bucket):
+                self._client.make_bucket(self._bucket)
 
     def put(self, key: str, data: bytes | BinaryIO) -> int:
         validated_key(key)
-        self._make_bucket()
         if isinstance(data, bytes):
             with self._translated():
                 self._client.put_object(self._bucket, key, io.BytesIO(data), len(data))
@@ -89,12 +90,18 @@ class S3Store:
     def stat(self, key: str) -> ObjectInfo:
         validated_key(key)
         with self._translated(key):
-            found = self._client.stat_object(self._bucket, key)
+            try:
+                found = self._client.stat_object(self._bucket, key)
+            except S3Error as error:
+                # The answer to a HEAD has no body that would tell a lost bucket from a key that is not there.
+                if error.code == "NoSuchKey" and not self._client.bucket_exists(self._bucket):
+                    raise self._without_bucket() from error
+                raise
         return ObjectInfo(key, found.size or 0)
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         validated_prefix(prefix)
-        with contextlib.suppress(ObjectMissing), self._translated(prefix):
+        with self._translated():
             for found in self._client.list_objects(self._bucket, prefix, recursive=True):
                 yield ObjectInfo(found.object_name or "", found.size or 0)
 
@@ -105,24 +112,13 @@ class S3Store:
 
     def delete_prefix(self, prefix: str) -> None:
         keys = (DeleteObject(found.key) for found in self.list(prefix))
-        with contextlib.suppress(ObjectMissing), self._translated(prefix):
+        with self._translated():
             for failed in self._client.remove_objects(self._bucket, keys):
                 raise Unavailable(f"The object store at {self._endpoint} did not delete all: {failed.code}.")
 
     def check(self) -> None:
-        self._bucket_made = False
         self.put(_PROBE_KEY, b"")
         self.delete(_PROBE_KEY)
-
-    def _make_bucket(self) -> None:
-        if self._bucket_made:
-            return
-        with self._bucket_lock, self._translated():
-            if not self._client.bucket_exists(self._bucket):
-                # Another process may be faster.
-                with _suppressed("BucketAlreadyOwnedByYou", "BucketAlreadyExists"):
-                    self._client.make_bucket(self._bucket)
-            self._bucket_made = True
 
     def _chunks(self, response: urllib3.BaseHTTPResponse) -> Generator[bytes, None, None]:
         """An empty piece, then those of the body."""
@@ -134,14 +130,22 @@ class S3Store:
             response.close()
             response.release_conn()
 
+    def _without_bucket(self) -> Unavailable:
+        return Unavailable(
+            f"The object store at {self._endpoint} has no bucket {self._bucket}.",
+            hint="Is it the right server, with its data? `crewship doctor` tells more.",
+        )
+
     @contextlib.contextmanager
     def _translated(self, key: str | None = None) -> Iterator[None]:
         """S3's and the connection's errors as the port's: with a ``key``, one that is not there as ``ObjectMissing``."""
         try:
             yield
         except S3Error as error:
-            if key is not None and error.code in ("NoSuchKey", "NoSuchBucket"):
+            if key is not None and error.code == "NoSuchKey":
                 raise ObjectMissing(key) from None
+            if error.code == "NoSuchBucket":
+                raise self._without_bucket() from error
             if error.code == "InvalidRange":
                 raise _PastTheEnd from None
             raise Unavailable(

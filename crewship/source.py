@@ -15,7 +15,7 @@ from typing import BinaryIO, Final
 
 from crewship.config import FILE_NAME
 from crewship.errors import InvalidConfig, InvalidSource, TooLarge
-from crewship.tar_stream import Limits, TarStream, mebibytes, shown
+from crewship.tar_stream import HOW_TO_PACK, Limits, TarStream, mebibytes, shown
 
 __all__ = ["Limits", "SourceSummary", "case_warnings", "check", "unpack", "validated_name"]
 
@@ -85,7 +85,10 @@ def check(stream: BinaryIO, limits: Limits | None = None) -> SourceSummary:
             kept_bytes += size_bytes
             most = _MAX_CONFIG_BYTES if name == FILE_NAME else _MAX_KEPT_BYTES
             if size_bytes > most or kept_bytes > _MAX_KEPT_TOTAL_BYTES:
-                raise InvalidSource(f"{shown(name)} is larger than {mebibytes(most)}.")
+                raise InvalidSource(
+                    f"{shown(name)} is larger than {mebibytes(most)}.",
+                    hint="A file that the platform itself reads has no need of that size.",
+                )
             kept[name] = b"".join(archive.data())
     if FILE_NAME not in kept:
         raise _without_config(names)
@@ -132,7 +135,9 @@ def validated_name(raw: bytes) -> str:
         InvalidSource: it could mean a place outside the folder, or cannot be a file's name everywhere.
     """
     if len(raw) > _MAX_NAME_BYTES:
-        raise InvalidSource(f"{shown(raw)} is longer than {_MAX_NAME_BYTES} bytes.")
+        raise InvalidSource(
+            f"{shown(raw)} is longer than {_MAX_NAME_BYTES} bytes.", hint="Make its folders' names shorter."
+        )
     try:
         name = raw.decode()
     except UnicodeDecodeError:
@@ -156,7 +161,9 @@ def validated_name(raw: bytes) -> str:
                 f"{shown(raw)} is not a plain path.", hint="Names in the archive are like “pkg/crew.py”."
             )
         if len(part.encode()) > _MAX_PART_BYTES:
-            raise InvalidSource(f"{shown(raw)} has a part that is longer than {_MAX_PART_BYTES} bytes.")
+            raise InvalidSource(
+                f"{shown(raw)} has a part that is longer than {_MAX_PART_BYTES} bytes.", hint="Give it a shorter name."
+            )
     return name
 
 
@@ -193,17 +200,23 @@ def _files(archive: TarStream, limits: Limits) -> Iterator[tuple[str, int, bool]
             )
         if not name:
             if not member.is_folder:
-                raise InvalidSource("The archive has a file without a name.")
+                raise InvalidSource("The archive has a file without a name.", hint=HOW_TO_PACK)
             continue
         parent = name
         while parent := parent.rpartition("/")[0]:
             if parent in folders:
                 break
             if parent in files:
-                raise InvalidSource(f"{shown(parent)} is a file, and {shown(name)} is in it.")
+                raise InvalidSource(
+                    f"{shown(parent)} is a file, and {shown(name)} is in it.",
+                    hint="A name is a file's or a folder's; pack the project from one folder.",
+                )
             folders.add(parent)
         if name in files or (name in folders and not member.is_folder):
-            raise InvalidSource(f"{shown(name)} is in the archive twice.")
+            raise InvalidSource(
+                f"{shown(name)} is in the archive twice.",
+                hint="Pack it once; tar -r and two paths of one folder add a file again.",
+            )
         if member.is_folder:
             folders.add(name)
         else:

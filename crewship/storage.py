@@ -18,8 +18,13 @@ class ObjectInfo:
 class ObjectStore(Protocol):
     """Blocking; async callers go through a thread.
 
-    Every method raises ``Unavailable`` when the store cannot be reached; ``open`` and ``stat`` raise ``ObjectMissing``.
+    Every method raises ``Unavailable`` when the store cannot be reached, or is not there: only ``create`` makes it, so that one
+    whose volume is not mounted does not pass for an empty one. ``open`` and ``stat`` raise ``ObjectMissing``.
     """
+
+    def create(self) -> None:
+        """Make the store; fine when it is there."""
+        ...
 
     def put(self, key: str, data: bytes | BinaryIO) -> int:
         """Store ``data`` (a stream is read to its end, never held whole) under ``key``, durably; its size in bytes."""
@@ -42,7 +47,7 @@ class ObjectStore(Protocol):
         ...
 
     def check(self) -> None:
-        """Raise ``Unavailable`` unless the store answers and can be written to."""
+        """Raise ``Unavailable`` unless the store is there, answers and can be written to."""
         ...
 
 

@@ -105,11 +105,11 @@ class TarStream:
                 return None
             kind, size_bytes = header[156:157], _number(header[124:136])
             if not _has_right_checksum(header) or size_bytes < 0:
-                raise InvalidSource("The upload is not a tar archive, or it is damaged.", hint=_HOW_TO_PACK)
+                raise InvalidSource("The upload is not a tar archive, or it is damaged.", hint=HOW_TO_PACK)
             if kind not in (b"x", b"g", b"L"):
                 return self._member(header, kind, size_bytes, long_name, pax)
             if size_bytes > _MAX_EXTENSION_BYTES:
-                raise InvalidSource("A member of the archive has a header that is too long.")
+                raise InvalidSource("A member of the archive has a header that is too long.", hint=HOW_TO_PACK)
             extension = self._take(size_bytes)
             self._take(-size_bytes % _BLOCK)
             if kind == b"L":
@@ -117,8 +117,8 @@ class TarStream:
             elif kind == b"x":
                 pax |= _pax_records(extension)
             elif {b"path", b"size", b"linkpath"} & _pax_records(extension).keys():
-                raise InvalidSource("The archive has a global header that renames its members.")
-        raise InvalidSource("A member of the archive has too many headers.")
+                raise InvalidSource("The archive has a global header that renames its members.", hint=HOW_TO_PACK)
+        raise InvalidSource("A member of the archive has too many headers.", hint=HOW_TO_PACK)
 
     def _member(
         self, header: bytes, kind: bytes, size_bytes: int, long_name: bytes | None, pax: dict[bytes, bytes]
@@ -131,7 +131,7 @@ class TarStream:
             kind = b"S"
         if b"size" in pax:
             if not pax[b"size"].isdigit() or len(pax[b"size"]) > 18:
-                raise InvalidSource(f"{shown(name)} has no proper size in the archive.")
+                raise InvalidSource(f"{shown(name)} has no proper size in the archive.", hint=HOW_TO_PACK)
             size_bytes = int(pax[b"size"])
         if kind in _REFUSED:
             raise InvalidSource(f"{shown(name)} is {_REFUSED[kind]}.", hint=_HINTS.get(kind))
@@ -144,11 +144,11 @@ class TarStream:
         """Read to the end of the stream: only padding may come."""
         while piece := self._take(_CHUNK, at_most=True):
             if any(piece):
-                raise InvalidSource("The archive is damaged: there is data after its end.")
+                raise InvalidSource("The archive is damaged: there is data after its end.", hint=HOW_TO_PACK)
         if not self._gunzip.eof:
-            raise InvalidSource(_CUT_OFF)
+            raise InvalidSource(_CUT_OFF, hint=_WHOLE)
         if self._gunzip.unused_data or self._read():
-            raise InvalidSource("The upload is damaged: there is data after the archive.")
+            raise InvalidSource("The upload is damaged: there is data after the archive.", hint=_WHOLE)
 
     def _take(self, size: int, *, at_most: bool = False, at_the_end_of_a_member: bool = False) -> bytes:
         """``size`` unpacked bytes; fewer only at the stream's end, where that may be."""
@@ -157,15 +157,15 @@ class TarStream:
             try:
                 unpacked = self._gunzip.decompress(packed, _CHUNK)
             except zlib.error:
-                raise InvalidSource("The upload is not a gzip file, or it is damaged.", hint=_HOW_TO_PACK) from None
+                raise InvalidSource("The upload is not a gzip file, or it is damaged.", hint=HOW_TO_PACK) from None
             # Without input it may still give what it had no room for before.
             if not packed and not unpacked and not self._gunzip.eof:
-                raise InvalidSource(_CUT_OFF if self.size_bytes else "The upload is empty.", hint=_HOW_TO_PACK)
+                raise InvalidSource(_CUT_OFF if self.size_bytes else "The upload is empty.", hint=HOW_TO_PACK)
             self._buffer += unpacked
             self.unpacked_bytes += len(unpacked)
             self._check_limits()
         if len(self._buffer) < size and not at_most and not (at_the_end_of_a_member and not self._buffer):
-            raise InvalidSource(_CUT_OFF)
+            raise InvalidSource(_CUT_OFF, hint=_WHOLE)
         taken = bytes(self._buffer[:size])
         del self._buffer[:size]
         return taken
@@ -208,9 +208,10 @@ def mebibytes(size_bytes: int) -> str:
     return f"{size_bytes / factor:.1f}".removesuffix(".0") + f" {unit}"
 
 
-_HOW_TO_PACK: Final = "`crewship deploy` packs it right; by hand: tar -czf source.tar.gz -C PROJECT ."
+HOW_TO_PACK: Final = "`crewship deploy` packs it right; by hand: tar -czf source.tar.gz -C PROJECT ."
 _EXCLUDE: Final = "Leave out what the crew does not need: [build] exclude in crewship.toml, or .gitignore."
 _CUT_OFF: Final = "The upload is cut off."
+_WHOLE: Final = "Send one archive, whole and with nothing behind it; `crewship deploy` does."
 _REFUSED: Final = {
     b"1": "a hard link",
     b"2": "a link",
@@ -258,10 +259,10 @@ def _pax_records(extension: bytes) -> dict[bytes, bytes]:
         digits = extension[position:blank] if blank > 0 else b""
         end = position + int(digits) if digits.isdigit() else 0
         if not blank < end <= len(extension) or extension[end - 1 : end] != b"\n":
-            raise InvalidSource("A member of the archive has a damaged header.")
+            raise InvalidSource("A member of the archive has a damaged header.", hint=HOW_TO_PACK)
         key, equals, value = extension[blank + 1 : end - 1].partition(b"=")
         if not equals:
-            raise InvalidSource("A member of the archive has a damaged header.")
+            raise InvalidSource("A member of the archive has a damaged header.", hint=HOW_TO_PACK)
         records[key] = value
         position = end
     return records

@@ -108,7 +108,8 @@ async def download_artifact(
     if span is not None and span[0] >= span[1]:
         return problem(
             request, 416, title="Range not satisfiable", code="invalid_range",
-            detail=f"The artifact has {size} bytes", headers={"Content-Range": f"bytes */{size}"},
+            detail=f"The artifact has {size} bytes", hint=f"ask for a range within 0-{size - 1}, or for all of it" if size else
+            "ask for all of it", headers={"Content-Range": f"bytes */{size}"},
         )  # fmt: skip
     start, end = span or (0, size)
     headers["Content-Length"] = str(end - start)
@@ -129,7 +130,11 @@ def _open(store: ObjectStore, row: Artifact, offset: int, length: int) -> Iterat
         chunks = store.open(row.key, offset, length)
         return chain([next(chunks, b"")], chunks)
     except ObjectMissing as error:
-        raise NotFound(f"The bytes of {row.name!r} are no longer kept", code="artifact_not_found") from error
+        raise NotFound(
+            f"The object store does not have the bytes of {row.name!r}",
+            code="artifact_not_found",
+            hint="they were deleted with their project, or lost: crewship doctor checks the object store",
+        ) from error
 
 
 _RANGE = re.compile(r"bytes=(\d*)-(\d*)")

@@ -1,13 +1,15 @@
 """Deployments: upload and build, list, show."""
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 from fastapi import APIRouter, Request, Response
 from pydantic import Field
 from sqlmodel import Session, col, delete, select, tuple_
-from starlette.datastructures import UploadFile
+from starlette.datastructures import FormData, UploadFile
+from starlette.exceptions import HTTPException
 
 from api.auth import Caller, DeployCaller, ReadCaller
 from api.idempotency import IdempotencyKey, claim, digest, release
@@ -19,13 +21,15 @@ from crewship import limits, source
 from crewship.config import load
 from crewship.contracts import DeployInput, DeploymentStatus
 from crewship.db import ensure_project
-from crewship.errors import InvalidConfig, Unavailable, Unprocessable
+from crewship.errors import InvalidConfig, InvalidRequest, Unavailable, Unprocessable
 from crewship.hosts import require_engine
 from crewship.ids import new_id
 from crewship.models import Deployment, Project
 from crewship.objects import source_key
 
 router = APIRouter(tags=["deployments"])
+
+_HOW_TO_SEND = "send the project as multipart/form-data with a file in the field source (.tar.gz); crewship deploy does"
 
 _UPLOAD_BODY: Mapping[str, Any] = {
     "requestBody": {
@@ -113,16 +117,34 @@ async def create_deployment(
     check_project_name(project)
     caller.require_project(project)
     await platform.dispatch.check()
-    async with request.form(max_files=1, max_fields=4, max_part_size=64 * 1024) as form:
+    await platform.make_store()
+    async with _form(request) as form:
         file, name = form.get("source"), form.get("name")
         if not isinstance(file, UploadFile):
             raise Unprocessable(
                 "/source: is missing",
                 errors=[{"pointer": "/source", "detail": "is missing"}],
-                hint="send the project as multipart/form-data with a file in the field source (.tar.gz)",
+                hint=_HOW_TO_SEND,
             )
         upload = await platform.with_store(lambda _: _take(platform, file.file, name if name else None))
     return await _record(platform, caller, project, upload, activate, key, str(name or ""), response)
+
+
+@asynccontextmanager
+async def _form(request: Request) -> AsyncIterator[FormData]:
+    """The upload's form.
+
+    Raises:
+        InvalidRequest: it cannot be read.
+    """
+    async with AsyncExitStack() as stack:
+        try:
+            form = await stack.enter_async_context(request.form(max_files=1, max_fields=4, max_part_size=64 * 1024))
+        except HTTPException as error:
+            if error.status_code != 400:
+                raise
+            raise InvalidRequest(f"The form cannot be read: {error.detail}", hint=_HOW_TO_SEND) from error
+        yield form
 
 
 def _take(platform: Platform, file: BinaryIO, name: object) -> _Upload:

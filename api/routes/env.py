@@ -9,6 +9,7 @@ from sqlmodel import Session, col, select, update
 from api.auth import DeployCaller, ReadCaller
 from api.lookups import check_project_name, get_project, require_live
 from api.state import PlatformDep
+from api.values import escaped
 from api.wire import Body, Read, Time
 from crewship.clock import now
 from crewship.db import ensure_project
@@ -20,6 +21,7 @@ router = APIRouter(prefix="/projects/{project}/env", tags=["env"])
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 _MAX_VALUE_BYTES = 64 * 1024
 _MAX_VARS = 500
+_NAMES = "names are letters, digits and underscores, and do not begin with a digit"
 
 
 class EnvUpdate(Body):
@@ -110,21 +112,23 @@ def _validate(body: EnvUpdate) -> None:
     errors = []
     for name in [*body.set, *body.unset]:
         if not _NAME.fullmatch(name):
-            errors.append((f"/set/{_escaped(name)}" if name in body.set else "/unset", f"{name!r} is not a name"))
+            errors.append(
+                (f"/set/{escaped(name)}" if name in body.set else "/unset", f"{name!r} is not a name", _NAMES)
+            )
     for name, value in body.set.items():
         if "\0" in value or len(value.encode("utf-8", "surrogatepass")) > _MAX_VALUE_BYTES or not _is_text(value):
             detail = f"must be text of at most {_MAX_VALUE_BYTES // 1024} KiB without NUL"
-            errors.append((f"/set/{_escaped(name)}", detail))
+            errors.append((f"/set/{escaped(name)}", detail, "encode other bytes, in base64 for example"))
         if name in body.unset:
-            errors.append((f"/set/{_escaped(name)}", "is set and unset at once"))
+            errors.append((f"/set/{escaped(name)}", "is set and unset at once", "leave it out of set or of unset"))
     if len(body.set) > _MAX_VARS:
-        errors.append(("/set", f"has more than {_MAX_VARS} variables"))
+        errors.append(("/set", f"has more than {_MAX_VARS} variables", "set them by several calls"))
     if errors:
-        pointer, detail = errors[0]
+        pointer, detail, hint = errors[0]
         raise Unprocessable(
             f"{pointer}: {detail}",
-            errors=[{"pointer": place, "detail": text} for place, text in errors],
-            hint="names are letters, digits and underscores, and do not begin with a digit",
+            errors=[{"pointer": place, "detail": text} for place, text, _ in errors],
+            hint=hint,
         )
 
 
@@ -134,7 +138,3 @@ def _is_text(value: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def _escaped(name: str) -> str:
-    return name.replace("~", "~0").replace("/", "~1")

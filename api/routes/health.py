@@ -58,9 +58,13 @@ async def get_readiness(request: Request, platform: PlatformDep) -> Readiness | 
         if await platform.dispatch.workers() == 0:
             raise Unavailable("No worker asks for work: runs and deployments wait", hint="start the worker process")
 
+    async def check_store() -> None:
+        await platform.make_store()
+        await platform.with_store(lambda store: store.check())
+
     rows = await asyncio.gather(
         _check("database", platform.transact(lambda session: db.check(platform.database))),
-        _check("object_store", platform.with_store(lambda store: store.check())),
+        _check("object_store", check_store()),
         _check("temporal", platform.dispatch.check()),
         _check("container_engine", platform.transact(require_any_engine), required=False),
         _check("worker", check_worker(), required=False),

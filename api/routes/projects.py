@@ -53,7 +53,11 @@ async def create_project(
 
     def create(session: Session) -> Project:
         if session.get(Project, name) is not None:
-            raise Conflict(f"There is a project {name!r} already", code="project_exists")
+            raise Conflict(
+                f"There is a project {name!r} already",
+                code="project_exists",
+                hint="deploy to it as it is, or take another name",
+            )
         row = Project(name=name)
         session.add(row)
         return row

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import json
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
@@ -17,6 +16,7 @@ from api.idempotency import IdempotencyKey, claim, digest, release
 from api.lookups import get_deployment, get_project, get_run, require_live
 from api.pages import CursorQuery, LimitQuery, cut, decode_moment, encode_cursor
 from api.state import Platform, PlatformDep
+from api.values import check_json
 from api.waiting import WaitingRead, waiting_for
 from api.wire import Body, ErrorRead, Events, MomentQuery, Read, Time
 from crewship.admission import ACTIVE, admit, run_input
@@ -161,8 +161,8 @@ async def create_run(
 ) -> RunRead:
     """Start a run of a deployment, or of a project's current one."""
     settings = platform.settings
-    content = body.model_dump()
     _check_body(body, settings)
+    content = body.model_dump()
     await platform.dispatch.check()
     run_id, scope = new_id("run"), f"runs:{caller.key_id}"
 
@@ -227,12 +227,8 @@ def _check_body(body: RunCreate, settings: Settings) -> None:
             errors=[{"pointer": "/project", "detail": "is missing, and so is deployment_id"}],
             hint="name a project (its current deployment is run) or a deployment_id",
         )
-    try:
-        size = len(orjson.dumps(body.input))
-        json.dumps(body.input, allow_nan=False)  # Python reads NaN and 1e999, which orjson would write as null
-    except (TypeError, ValueError) as error:  # half a surrogate pair, or an integer beyond 64 bits
-        detail = "must be JSON with whole Unicode characters, finite numbers and integers of at most 64 bits"
-        raise Unprocessable(f"/input: {detail}", errors=[{"pointer": "/input", "detail": detail}]) from error
+    check_json(body.input, "/input")
+    size = len(orjson.dumps(body.input))
     if size > settings.max_input_bytes:
         raise TooLarge(
             f"The input has {size:,} bytes; {settings.max_input_bytes:,} are allowed",
@@ -240,7 +236,11 @@ def _check_body(body: RunCreate, settings: Settings) -> None:
         )
     if body.timeout_seconds is not None and body.timeout_seconds > settings.max_timeout_seconds:
         detail = f"must be at most {settings.max_timeout_seconds}"
-        raise Unprocessable(f"/timeout_seconds: {detail}", errors=[{"pointer": "/timeout_seconds", "detail": detail}])
+        raise Unprocessable(
+            f"/timeout_seconds: {detail}",
+            errors=[{"pointer": "/timeout_seconds", "detail": detail}],
+            hint="CREWSHIP_MAX_TIMEOUT_SECONDS on the server sets the most that a run may take",
+        )
 
 
 def _deployment(session: Session, caller: Caller, body: RunCreate) -> Deployment:
@@ -248,7 +248,8 @@ def _deployment(session: Session, caller: Caller, body: RunCreate) -> Deployment
         deployment = get_deployment(session, caller, body.deployment_id)
         if body.project is not None and deployment.project != body.project:
             raise InvalidRequest(
-                f"Deployment {deployment.id} is not of project {body.project!r} but of {deployment.project!r}"
+                f"Deployment {deployment.id} is not of project {body.project!r} but of {deployment.project!r}",
+                hint="name one of the two",
             )
     else:
         project = require_live(get_project(session, caller, str(body.project)))
@@ -295,6 +296,7 @@ async def list_runs(
         query = query.where(tuple_(col(Run.created_at), col(Run.id)) < decode_moment(cursor))
 
     def read(session: Session) -> tuple[list[RunRead], str | None]:
+        _require_known(session, caller, project, deployment_id)
         rows, more = cut(session.exec(query).all(), limit)
         waiting = waiting_for(session, rows, platform.settings.run_capacity)
         last = rows[-1] if more else None
@@ -330,6 +332,14 @@ def _newest_first(
             exists().where(col(RunLabel.run_id) == Run.id, col(RunLabel.key) == name, col(RunLabel.value) == value)
         )
     return query
+
+
+def _require_known(session: Session, caller: Caller, project: str | None, deployment_id: str | None) -> None:
+    """Raise ``NotFound`` for a filter's name that is mistyped: it must not look like one that has no runs."""
+    if project is not None:
+        get_project(session, caller, project)
+    if deployment_id is not None:
+        get_deployment(session, caller, deployment_id)
 
 
 @router.get("/{run_id}")
@@ -391,7 +401,11 @@ async def cancel_runs(body: RunsCancelCreate, platform: PlatformDep, caller: Inv
     """Cancel all active runs that fit the filters; a run that has ended meanwhile stays as it is."""
     if not body.model_dump(exclude={"force"}, exclude_defaults=True):
         detail = "needs at least one of project, deployment_id, status, labels and run_ids"
-        raise Unprocessable(f"The body {detail}", errors=[{"pointer": "", "detail": detail}])
+        raise Unprocessable(
+            f"The body {detail}",
+            errors=[{"pointer": "", "detail": detail}],
+            hint='{"project": "NAME"} cancels all active runs of a project',
+        )
     query = _newest_first(caller, body.project, body.deployment_id, body.labels.items())
     query = query.where(col(Run.status).in_(ACTIVE if body.status is None else (body.status,)))
     if body.run_ids is not None:
@@ -400,6 +414,7 @@ async def cancel_runs(body: RunsCancelCreate, platform: PlatformDep, caller: Inv
         query = query.where(col(Run.cancel_requested_at).is_(None))
 
     def read(session: Session) -> tuple[list[RunInput], bool]:
+        _require_known(session, caller, body.project, body.deployment_id)
         for run_id in body.run_ids or ():
             get_run(session, caller, run_id)
         rows, more = cut(session.exec(query.limit(_MAX_CANCELS + 1)).all(), _MAX_CANCELS)

@@ -176,13 +176,19 @@ def _database(settings: Settings) -> Check:
 def _objects(settings: Settings) -> Check:
     from crewship.stores import open_store
 
-    if not settings.object_store and not (settings.data_dir / "objects").exists():
+    folder = settings.data_dir / "objects"
+    # Made right after the database beside it: with that one here, a folder that is not there is lost.
+    if not settings.object_store and not folder.exists() and not (settings.data_dir / "crewship.db").exists():
         return Check("object store", "warn", f"none in {settings.data_dir} yet", _AT_START)
     try:
         open_store(settings.objects).check()
     except (CrewshipError, ValueError) as error:
+        where = f"{settings.objects}: " if settings.objects.startswith("file:") else ""  # others hold a secret
         return Check(
-            "object store", "fail", str(error), "is CREWSHIP_OBJECT_STORE right, and the store up and writable?"
+            "object store",
+            "fail",
+            f"{where}{error}",
+            "is CREWSHIP_OBJECT_STORE right, and the store up, its volume mounted and writable?",
         )
     return Check("object store", "ok", settings.objects.partition(":")[0])
 

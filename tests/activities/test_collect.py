@@ -66,6 +66,7 @@ def kept(database: Database) -> tuple[str | None, int, list[str]]:
 
 def test_a_second_collection_tells_the_same_and_changes_nothing(database: Database, tmp_path: Path) -> None:
     store = FolderStore(tmp_path / "objects")
+    store.create()
     assert collect(Container(a=b"1", b=b"22"), database, store) == ["a", "b"]
     assert collect(Container(), database, store) == ["a", "b"]
     assert kept(database) == ("all", 2, ["a", "b"])
@@ -76,6 +77,7 @@ def test_a_second_collection_tells_the_same_and_changes_nothing(database: Databa
 def test_a_slow_collection_does_not_undo_a_fast_one(database: Database, tmp_path: Path) -> None:
     """The slow one finds the container half removed: it sees nothing in it."""
     store = FolderStore(tmp_path / "objects")
+    store.create()
 
     class HalfRemoved(Container):
         def archive(self, container: str, path: str) -> Iterator[ArchiveFile]:
@@ -88,5 +90,6 @@ def test_a_slow_collection_does_not_undo_a_fast_one(database: Database, tmp_path
 
 def test_what_is_over_the_limit_is_remembered(database: Database, tmp_path: Path) -> None:
     store = FolderStore(tmp_path / "objects")
+    store.create()
     assert collect(Container(a=b"1", b=b"22"), database, store, limit_bytes=2) == ["a"]
     assert kept(database) == ("some", 1, ["a"])

@@ -49,7 +49,9 @@ class Tail:
 
 @pytest.fixture
 def store(tmp_path: Path) -> FolderStore:
-    return FolderStore(tmp_path)
+    made = FolderStore(tmp_path)
+    made.create()
+    return made
 
 
 @pytest.fixture

@@ -152,6 +152,14 @@ async def test_the_end_of_a_closed_log_tells_an_event_source_to_stop(served: Api
     assert (response.status_code, response.content) == (204, b"")
 
 
+async def test_a_closed_log_that_the_store_does_not_have(served: Api, live: ScriptedLog) -> None:
+    served.close_log(live)
+    served.store.delete_prefix("runs/")
+    problem = assert_problem(await served.http.get(EVENTS), 404, "log_not_found")
+    assert "ended with event 3" in problem["detail"]
+    assert "crewship doctor" in problem["hint"]
+
+
 async def test_types(served: Api, live: ScriptedLog) -> None:
     live.write("notes.md", type="artifact")
     served.close_log(live)
@@ -162,6 +170,30 @@ async def test_types(served: Api, live: ScriptedLog) -> None:
     problem = assert_problem(await served.http.get(f"{EVENTS}?types=log,odd"), 400, "invalid_request")
     assert "'odd'" in problem["detail"]
     assert_problem(await served.http.get(f"{EVENTS}?types="), 400, "invalid_request")
+
+
+async def test_a_closed_log_without_an_event_of_the_types_left_tells_an_event_source_to_stop(
+    served: Api, live: ScriptedLog
+) -> None:
+    live.write("notes.md", type="artifact")
+    live.write(*(f"line {number} {'x' * 1000}" for number in range(2000)), segment=True)
+    live.write("last", type="custom")
+    served.close_log(live)
+    for types, last_seen, status in [
+        ("log", "2002", 200), ("log", "2003", 204), ("log", "2004", 204), ("artifact", "2", 200), ("artifact", "3", 204),
+        ("artifact,custom", "3", 200), ("custom", "2003", 200), ("agent.started", "0", 204), ("run.completed", "0", 200),
+    ]:  # fmt: skip
+        for accept in ("text/event-stream", "application/x-ndjson"):
+            response = await served.http.get(
+                EVENTS, params={"types": types}, headers={"last-event-id": last_seen, "accept": accept}
+            )
+            assert response.status_code == status, (types, last_seen)
+            if status == 200:
+                lines = events.seek(live.bytes, int(last_seen), frozenset(types.split(",")))
+                sse = accept == "text/event-stream"
+                assert response.content == (b"retry: 1000\n" + events.sse(lines) if sse else lines)
+            else:
+                assert response.content == b""
 
 
 async def test_a_deployments_events(served: Api) -> None:
@@ -181,8 +213,10 @@ async def test_a_browsers_token(served: Api, live: ScriptedLog) -> None:
     async with httpx.AsyncClient(base_url=served.http.base_url) as browser:
         token = {"token": answer["token"]}
         assert (await browser.get(EVENTS, params=token)).status_code == 200
-        assert_problem(await browser.get("/v1/runs/run_000000000002/events", params=token), 403, "forbidden")
-        assert_problem(await browser.get(EVENTS, params={"token": "x"}), 401, "invalid_token")
+        other = await browser.get("/v1/runs/run_000000000002/events", params=token)
+        assert "stream-token" in assert_problem(other, 403, "forbidden")["hint"]
+        invalid = await browser.get(EVENTS, params={"token": "x"})
+        assert "stream-token" in assert_problem(invalid, 401, "invalid_token")["hint"]
         assert_problem(await browser.get(EVENTS), 401, "unauthorized")
         assert_problem(await browser.get(f"/v1/runs/{RUN}", params=token), 401, "unauthorized")
         assert_problem(await browser.get(f"/v1/runs/{RUN}/artifacts", params=token), 401, "unauthorized")

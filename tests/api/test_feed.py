@@ -24,6 +24,7 @@ class World:
 
     def __init__(self, root: Path, poll_seconds: float = 60) -> None:
         self.store, self.tail = FolderStore(root), MemoryTail()
+        self.store.create()
         self.log = ScriptedLog(RUN, self.store, self.tail)
         self.queries: list[int] = []
         self.down = False

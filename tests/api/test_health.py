@@ -1,8 +1,14 @@
+import re
 from pathlib import Path
 
+import pytest
+
+from crewship.errors import Unavailable
+from crewship.folder_storage import FolderStore
 from crewship.settings import Settings
-from tests.api.conftest import Api, assert_problem, running
+from tests.api.conftest import Api, assert_problem, fill, running
 from tests.api.test_runs import run
+from tests.crewship.test_source import member, packed
 
 
 async def test_alive_and_ready_without_a_key(api: Api) -> None:
@@ -30,6 +36,44 @@ async def test_a_dependency_that_is_down_is_named(api: Api) -> None:
     problem = assert_problem(await api.http.get("/readyz"), 503, "unavailable")
     assert [row["ok"] for row in problem["dependencies"]] == [True, True, False, True, False]
     assert "temporal" in problem["detail"]
+
+
+async def test_an_object_store_that_is_lost_is_no_empty_one(ready: Api, tmp_path: Path) -> None:
+    store, elsewhere = tmp_path / "objects", tmp_path / "elsewhere"
+    ready.add(run(1, status="succeeded", last_seq=3))
+    store.rename(elsewhere)
+    problem = assert_problem(await ready.http.get("/readyz"), 503, "unavailable")
+    assert [row["ok"] for row in problem["dependencies"]] == [True, False, True, True, True]
+    assert "object store" in problem["detail"]
+    for method, path, arguments in [
+        ("GET", "/v1/runs/run_000000000001/events", {}),
+        ("POST", "/v1/projects/crew/deployments", {"files": {"source": packed(member("crew.py"))}}),
+    ]:
+        problem = assert_problem(await ready.http.request(method, path, **arguments), 503, "unavailable")
+        assert "object store" in problem["detail"]
+        assert "crewship doctor" in problem["hint"]
+    assert not store.exists()
+    elsewhere.rename(store)
+    assert (await ready.http.get("/readyz")).status_code == 200
+
+
+async def test_an_object_store_is_made_when_nothing_was_ever_stored(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as down:
+        down.setattr(FolderStore, "create", _unavailable)  # as a server that starts after the API
+        async with running(settings, tmp_path, served=False) as api:
+            assert_problem(await api.http.get("/readyz"), 503, "unavailable")
+            down.undo()
+            assert (await api.http.get("/readyz")).status_code == 200
+            fill(api)
+    (tmp_path / "objects").rename(tmp_path / "elsewhere")
+    async with running(settings, tmp_path, served=False) as api:  # and not when the API starts without it
+        assert_problem(await api.http.get("/readyz"), 503, "unavailable")
+
+
+def _unavailable(_: FolderStore) -> None:
+    raise Unavailable("The object store does not answer.")
 
 
 async def test_metrics_count_by_operation_not_by_path(ready: Api) -> None:
@@ -66,4 +110,17 @@ async def test_the_document_describes_the_calls(api: Api) -> None:
     assert "create_run" in operations
     upload = document["paths"]["/v1/projects/{project}/deployments"]["post"]["requestBody"]["content"]
     assert "source" in upload["multipart/form-data"]["schema"]["properties"]
-    assert (await api.http.get("/docs")).status_code == 200
+
+
+async def test_the_page_of_the_document_loads_nothing_from_elsewhere(api: Api) -> None:
+    page = await api.http.get("/docs", headers={"authorization": ""})
+    assert page.status_code == 200
+    loaded = re.findall(r'(?:src|href)="([^"]+)"', page.text)
+    assert len(loaded) == 3
+    for address in [*loaded, "/openapi.json"]:
+        assert address.startswith("/")
+        assert (await api.http.get(address, headers={"authorization": ""})).status_code == 200
+    assert "//" not in re.sub(r"(?m)^\s*//.*$", "", page.text).replace("window.location.origin", "")
+    assert '"validatorUrl": null' in page.text
+    for path in ("/redoc", "/docs/static/", "/docs/static/nothing.js", "/docs/static/../core.py"):
+        assert_problem(await api.http.get(path), 404, "not_found")

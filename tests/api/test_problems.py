@@ -7,6 +7,7 @@ import pytest
 
 from api.app import create_app
 from crewship.contracts import RollbackResult
+from crewship.models import Project
 from tests.api.conftest import Api, assert_problem
 
 _JSON = {"content-type": "application/json"}
@@ -15,6 +16,7 @@ PATHS: list[tuple[str, str, dict[str, Any], int, str]] = [
     # the router's own
     ("GET", "/nothing", {}, 404, "not_found"),
     ("GET", "/v1/nothing", {}, 404, "not_found"),
+    ("POST", "/v1/runs/", {"json": {"project": "crew"}}, 404, "not_found"),
     ("PUT", "/v1/runs", {}, 405, "method_not_allowed"),
     ("DELETE", "/healthz", {}, 405, "method_not_allowed"),
     # who
@@ -42,6 +44,13 @@ PATHS: list[tuple[str, str, dict[str, Any], int, str]] = [
     ("POST", "/v1/runs/run_x/stream-token", {}, 404, "run_not_found"),
     # what cannot be right
     ("POST", "/v1/runs", {"content": b"{", "headers": _JSON}, 400, "invalid_request"),
+    ("POST", "/v1/runs", {"content": b'{"project":"\xff"}', "headers": _JSON}, 400, "invalid_request"),
+    ("POST", "/v1/runs", {"content": b"[" * 100_000, "headers": _JSON}, 400, "invalid_request"),
+    ("POST", "/v1/runs", {"content": b'{"input":{"a":' + b"1" * 5000 + b"}}", "headers": _JSON}, 400, "invalid_request"),
+    ("POST", "/v1/runs", {"content": b'{"project":"crew"}'}, 415, "unsupported_media_type"),
+    ("POST", "/v1/runs", {"data": {"project": "crew"}}, 415, "unsupported_media_type"),
+    ("POST", "/v1/runs", {"headers": _JSON}, 422, "validation_error"),
+    ("POST", "/v1/runs/run_x/cancel", {"content": b'{"force":true}'}, 415, "unsupported_media_type"),
     ("POST", "/v1/runs", {"json": {"project": "nobody"}}, 404, "project_not_found"),
     ("POST", "/v1/runs", {"json": {"deployment_id": "dep_x"}}, 404, "deployment_not_found"),
     ("POST", "/v1/runs", {"json": {"deployment_id": "dep_1", "project": "other"}}, 400, "invalid_request"),
@@ -60,7 +69,13 @@ PATHS: list[tuple[str, str, dict[str, Any], int, str]] = [
     ("POST", "/v1/runs", {"json": {"project": "crew", "input": {"a": "x" * 300_000}}}, 413, "too_large"),
     ("POST", "/v1/runs", {"content": iter([b"x" * 300_000]), "headers": _JSON}, 413, "too_large"),
     ("POST", "/v1/runs", {"json": {}, "headers": {"idempotency-key": ""}}, 422, "validation_error"),
+    ("GET", "/v1/runs?project=nobody", {}, 404, "project_not_found"),
+    ("GET", "/v1/runs?deployment_id=dep_x", {}, 404, "deployment_not_found"),
+    ("POST", "/v1/runs/cancel", {"json": {"project": "nobody"}}, 404, "project_not_found"),
+    ("POST", "/v1/runs/cancel", {"json": {"deployment_id": "dep_x"}}, 404, "deployment_not_found"),
+    ("POST", "/v1/runs/cancel", {"json": {}}, 422, "validation_error"),
     ("GET", "/v1/runs?limit=0", {}, 422, "validation_error"),
+    ("GET", "/v1/runs?limit=201", {}, 422, "validation_error"),
     ("GET", "/v1/runs?limit=many", {}, 422, "validation_error"),
     ("GET", "/v1/runs?status=odd", {}, 422, "validation_error"),
     ("GET", "/v1/runs?since=yesterday", {}, 422, "validation_error"),
@@ -102,6 +117,7 @@ async def test_every_error_has_one_shape(
 
         arguments = {**arguments, "content": chunks()}
     problem = assert_problem(await ready.http.request(method, path, **arguments), status, code)
+    assert problem["hint"], "the caller is to know what to do"
     if status == 422:
         assert all({"pointer", "detail"} == error.keys() for error in problem["errors"]), problem
 
@@ -134,6 +150,79 @@ async def test_a_pointer_leads_to_the_place(ready: Api) -> None:
     ]
     response = await ready.http.get("/v1/runs?limit=0")
     assert response.json()["errors"][0]["pointer"] == "query/limit"
+
+
+@pytest.mark.parametrize(
+    ("value", "pointer", "detail"),
+    [
+        (b'{"a":NaN}', "/input/a", "must be a finite number"),
+        (b'{"a":[0,1e999]}', "/input/a/1", "must be a finite number"),
+        (b'{"a/b":18446744073709551616}', "/input/a~1b", "must be an integer of at most 64 bits"),
+        (rb'{"a":"\ud83d"}', "/input/a", "must be whole Unicode characters"),
+        (rb'{"\ud83d":1}', "/input", "must be whole Unicode characters"),
+        (b'{"a":' * 900 + b"1" + b"}" * 900, "/input", "is nested deeper than 250 levels"),
+        (b'{"a":' * 251 + b"1" + b"}" * 251, "/input", "is nested deeper than 250 levels"),
+    ],
+)
+async def test_what_an_input_cannot_hold_is_named(ready: Api, value: bytes, pointer: str, detail: str) -> None:
+    response = await ready.http.post("/v1/runs", content=b'{"project":"crew","input":%b}' % value, headers=_JSON)
+    problem = assert_problem(response, 422, "validation_error")
+    assert problem["errors"] == [{"pointer": pointer, "detail": detail}]
+    assert problem["hint"]
+
+
+async def test_what_an_input_can_hold_comes_back(ready: Api) -> None:
+    value: dict[str, Any] = {
+        "number": -(1 << 63),
+        "large": (1 << 64) - 1,
+        "text": "\U0001f600",
+        "no": None,
+        "yes": True,
+    }
+    for _ in range(249):
+        value = {"a": value}
+    run = (await ready.http.post("/v1/runs", json={"project": "crew", "input": value})).json()
+    assert run["input"] == value
+    assert (await ready.http.get(f"/v1/runs/{run['id']}")).json()["input"] == value
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "arguments", "hint"),
+    [
+        ("POST", "/v1/runs", {"json": {"project": "crew", "inputs": {}}}, "do you mean input?"),
+        ("POST", "/v1/projects", {"json": {"name": "new", "zzz": {}}}, "known fields are name"),
+        ("POST", "/v1/projects/crew/rollback", {"json": {"deployment": "dep_1"}}, "do you mean deployment_id?"),
+        ("GET", "/v1/runs?status=bogus", {}, "known values are 'pending', 'running', 'succeeded', 'failed' or 'canceled'"),
+        ("GET", "/v1/runs/run_x?wait=61", {}, "give 60 or less"),
+        ("POST", "/v1/runs", {"content": b"{}"}, "add the header Content-Type: application/json"),
+        ("POST", "/v1/runs/", {"json": {}}, "paths have no slash at their end: /v1/runs"),
+        ("PUT", "/v1/runs", {}, "possible are GET, POST"),
+        (
+            "PATCH", "/v1/projects/crew/env", {"json": {"set": {"A": "a\0b"}}},
+            "encode other bytes, in base64 for example",
+        ),
+        (
+            "PATCH", "/v1/projects/crew/env", {"json": {"set": {"A": "x"}, "unset": ["A"]}},
+            "leave it out of set or of unset",
+        ),
+    ],
+)  # fmt: skip
+async def test_a_hint_is_about_its_error(
+    ready: Api, method: str, path: str, arguments: dict[str, Any], hint: str
+) -> None:
+    assert (await ready.http.request(method, path, **arguments)).json()["hint"] == hint
+
+
+async def test_no_address_is_made_of_the_host_that_is_claimed(ready: Api) -> None:
+    response = await ready.http.post("/v1/runs/", json={"project": "crew"}, headers={"host": "evil.example"})
+    assert_problem(response, 404, "not_found")
+    assert "evil.example" not in response.text + str(response.headers)
+
+
+async def test_a_project_that_is_being_deleted_takes_no_work(ready: Api) -> None:
+    ready.add(Project(name="leaving", deleting=True))
+    response = await ready.http.patch("/v1/projects/leaving/env", json={"set": {"A": "x"}})
+    assert assert_problem(response, 409, "project_deleting")["hint"]
 
 
 async def test_headers_that_belong_to_an_error(ready: Api) -> None:

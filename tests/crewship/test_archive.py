@@ -20,7 +20,9 @@ AT = "2026-01-31T09:05:00.123Z"
 
 @pytest.fixture
 def store(tmp_path: Path) -> FolderStore:
-    return FolderStore(tmp_path)
+    made = FolderStore(tmp_path)
+    made.create()
+    return made
 
 
 def log(store: FolderStore, sizes: list[int], *, segments: bool) -> tuple[list[Entry], bytes]:

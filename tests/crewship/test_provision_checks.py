@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from crewship.db import migrate, open_database
+from crewship.folder_storage import FolderStore
 from crewship.provision import checks
 from crewship.provision.checks import Check, check_stores, check_temporal
 from crewship.settings import Settings
@@ -75,8 +76,19 @@ def test_stores_that_work(tmp_path: Path) -> None:
     database = open_database(settings.database)
     migrate(database)
     database.dispose()
-    (tmp_path / "objects").mkdir()
+    FolderStore(tmp_path / "objects").create()
     assert [(check.status, check.detail) for check in check_stores(settings)] == [("ok", "sqlite"), ("ok", "file")]
+
+
+def test_a_folder_of_objects_that_is_lost_is_a_fault_and_is_not_made_anew(tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path)
+    (tmp_path / "crewship.db").touch()
+    check = list(check_stores(settings))[1]
+    assert (check.status, check.detail) == (
+        "fail",
+        f"file://{tmp_path}/objects: The object store's folder is not there.",
+    )
+    assert not (tmp_path / "objects").exists()
 
 
 def test_configured_stores_that_cannot_be_reached_fail_without_telling_their_secrets(tmp_path: Path) -> None:

@@ -188,6 +188,7 @@ def test_what_cannot_be_accepted_is_refused_and_named(case: str) -> None:
     assert isinstance(error, InvalidSource)
     assert detail in error.detail
     assert (error.status, error.code) == (400, "invalid_source")
+    assert error.hint
 
 
 def test_damage_in_the_middle_is_no_end() -> None:

@@ -5,7 +5,7 @@ import io
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -22,9 +22,12 @@ from tests.fixtures.servers import free_port
 @pytest.fixture(params=["folder", "s3"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> ObjectStore:
     if request.param == "folder":
-        return open_store(f"file://{tmp_path}/obj%20ects")
-    bucket = hashlib.sha256(request.node.name.encode()).hexdigest()[:32]
-    return open_store(request.getfixturevalue("minio").url(bucket))
+        made = open_store(f"file://{tmp_path}/obj%20ects")
+    else:
+        bucket = hashlib.sha256(request.node.name.encode()).hexdigest()[:32]
+        made = open_store(request.getfixturevalue("minio").url(bucket))
+    made.create()
+    return made
 
 
 def keys(store: ObjectStore, prefix: str) -> list[str]:
@@ -99,7 +102,7 @@ def test_what_is_not_there(store: ObjectStore) -> None:
         store.delete("nothing/here")
         store.delete_prefix("nothing/")
         assert keys(store, "nothing/") == []
-        store.put("nothing/else", b"")  # and the same with a bucket or folder that is there
+        store.put("nothing/else", b"")  # and the same with what a deleted object leaves behind
         store.delete("nothing/else")
     with pytest.raises(ObjectMissing):
         store.stat("nothing")
@@ -241,9 +244,40 @@ def test_check_passes_and_leaves_nothing(store: ObjectStore) -> None:
     assert keys(store, "") == []
 
 
+def assert_not_there(store: ObjectStore) -> None:
+    """Every call says that the store is not there, and none makes it."""
+    calls: list[Callable[[], object]] = [
+        store.check,
+        lambda: store.put("a/b", b""),
+        lambda: store.put("a/b", io.BytesIO()),
+        lambda: store.open("a/b"),
+        lambda: store.open("a/b", 0, 0),
+        lambda: store.stat("a/b"),
+        lambda: keys(store, ""),
+        lambda: store.delete("a/b"),
+        lambda: store.delete_prefix("a/"),
+    ]
+    for call in calls:
+        with pytest.raises(Unavailable, match=r"is not there|has no bucket"):
+            call()
+
+
+def test_a_store_that_was_never_made_is_not_there(request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    assert_not_there(open_store(f"file://{tmp_path}/objects"))
+    assert list(tmp_path.iterdir()) == []
+    assert_not_there(open_store(request.getfixturevalue("minio").url("never-made")))
+
+
+def test_a_store_is_made_once(store: ObjectStore) -> None:
+    store.put("a", b"1")
+    store.create()
+    assert read(store, "a") == b"1"
+
+
 class TestFolder:
     def test_what_a_crash_left_behind_is_not_seen_and_removed_a_day_later(self, tmp_path: Path) -> None:
         store = FolderStore(tmp_path)
+        store.create()
         store.put("a", b"1")
         left, fresh = tmp_path / ".unfinished" / "left", tmp_path / ".unfinished" / "fresh"
         left.write_bytes(b"half")
@@ -255,6 +289,7 @@ class TestFolder:
 
     def test_empty_folders_go_with_their_last_object(self, tmp_path: Path) -> None:
         store = FolderStore(tmp_path / "store")
+        store.create()
         store.put("runs/1/artifacts/x", b"")
         store.put("runs/2/x", b"")
         store.delete_prefix("runs/1/")
@@ -267,6 +302,19 @@ class TestFolder:
             store.put("a", b"")
         with pytest.raises(Unavailable, match="Not a directory"):
             store.check()
+
+    def test_the_mount_point_of_a_volume_that_is_not_mounted_is_no_store(self, tmp_path: Path) -> None:
+        root = tmp_path / "store"
+        store = FolderStore(root)
+        store.create()
+        store.put("a/b", b"1")
+        root.rename(tmp_path / "elsewhere")
+        root.mkdir()
+        assert_not_there(store)
+        assert list(root.iterdir()) == []
+        root.rmdir()
+        (tmp_path / "elsewhere").rename(root)
+        assert read(store, "a/b") == b"1"
 
     def test_keys_are_checked_by_the_code_that_both_stores_share(self) -> None:
         assert validated_key("runs/run_1/log/segments/000000000001-1.ndjson.zst")
@@ -294,6 +342,7 @@ class TestS3:
         started.server.start()
         try:
             store = open_store(started.url("bucket"))
+            store.create()
             store.put("a", b"1")
             started.server.kill()
             with pytest.raises(Unavailable):
