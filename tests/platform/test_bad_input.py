@@ -255,7 +255,7 @@ def test_input_that_is_no_object(platform: CrewshipDev, sound: tuple[str, str], 
         refused(answer, 400, "invalid_request", "JSON", hint=False)
     else:
         problem = refused(answer, 422, "validation_error", hint=False)
-        assert problem["errors"][0]["pointer"] == "/input"
+        assert problem["errors"][0]["pointer"].startswith("/input")
     by_cli = platform.crewship("invoke", "-p", sound[0], "-i", given)
     assert by_cli.returncode == 2
     assert "error: the input" in by_cli.stderr
