@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -77,6 +78,27 @@ def test_a_long_walk_is_done_in_steps(tmp_path: Path) -> None:
     assert watch.used_bytes >= 20_000 * NAME_BYTES
     assert watch.due > time.monotonic() - 1  # it waits again
     assert not watch.look(time.monotonic())
+
+
+def test_what_others_wrote_before_the_run_began_is_not_held_against_it(tmp_path: Path) -> None:
+    free = [100 * MIB]
+
+    class Hidden(DiskWatch):
+        """With a process of the crew's that shows its files to nobody."""
+
+        def _free_bytes(self) -> int:
+            return free[0]
+
+        def _nameless(self) -> Iterator[int]:
+            self._hides = True
+            yield from ()
+
+    watch = Hidden(os.fsencode(tmp_path), 16 * MIB)
+    free[0] = 50 * MIB
+    watch.begin()
+    assert not watch.look(time.monotonic())
+    free[0] = 30 * MIB
+    assert watch.look(time.monotonic())
 
 
 FILL = """
