@@ -62,6 +62,8 @@ class RunStubs:
         """Whether the container ends at a forced stop only."""
         self.closed: list[CloseRunInput] = []
         self.failures = 0
+        self.closes_lost = 0
+        """How many attempts to close are cut off, as by a worker that is killed."""
         self.failure = "Unavailable"
         self.holds: int | None = None
         """The attempt whose container goes on until it is stopped."""
@@ -111,6 +113,9 @@ class RunStubs:
 
     @activity.defn
     async def close_run(self, close: CloseRunInput) -> None:
+        if self.closes_lost:
+            self.closes_lost -= 1
+            await asyncio.Event().wait()
         self.closed.append(close)
 
 

@@ -445,3 +445,14 @@ async def test_priority_and_fairness_are_the_task_queues(client: Client, serving
         if (task := event.activity_task_scheduled_event_attributes).activity_type.name == "run_container"
     )
     assert (priority.priority_key, priority.fairness_key) == (1, "p")
+
+
+async def test_a_worker_that_is_killed_while_it_closes_the_run(client: Client, serving: Serving) -> None:
+    stubs = RunStubs()
+    stubs.closes_lost = 1
+    async with serving(stubs.all()):
+        handle = await start(client)
+        async with asyncio.timeout(60):
+            result = await handle.result()
+    assert result["status"] == "succeeded"
+    assert len(stubs.closed) == 1
