@@ -4,15 +4,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
-import pytest
 from sqlalchemy import Engine as Database
 from sqlmodel import select
 
 from activities.collect import collect_artifacts
-from crewship.db import migrate, open_database, session
+from crewship.db import session
 from crewship.engine import ArchiveFile, Engine
 from crewship.folder_storage import FolderStore
-from crewship.models import Artifact, Deployment, Project, Run
+from crewship.models import Artifact, Run
 from crewship.storage import read
 
 
@@ -25,22 +24,6 @@ class Container:
     def archive(self, container: str, path: str) -> Iterator[ArchiveFile]:
         for name, content in self.files.items():
             yield ArchiveFile(name, len(content), iter([content]))
-
-
-@pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    opened = open_database(f"sqlite:///{tmp_path / 'crewship.db'}")
-    migrate(opened)
-    with session(opened) as rows:
-        for row in (
-            Project(name="crew"),
-            Deployment(id="dep_1", project="crew", host="h", source_key="k", source_sha256="s"),
-            Run(id="run_1", project="crew", deployment_id="dep_1", timeout_seconds=60, env_version=0),
-        ):
-            rows.add(row)
-            rows.flush()
-    yield opened
-    opened.dispose()
 
 
 def collect(container: Any, database: Database, store: FolderStore, limit_bytes: int = 1000) -> list[str]:
