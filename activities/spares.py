@@ -28,6 +28,7 @@ class Spares:
         self._engine, self._per_deployment = engine, per_deployment
         self._lock = threading.Lock()
         self._spares: OrderedDict[str, list[tuple[ContainerSpec, str]]] = OrderedDict()
+        self._in_making = ""
         self._makers = ThreadPoolExecutor(1, thread_name_prefix="spares")
         self._closed = False
 
@@ -68,6 +69,7 @@ class Spares:
                     return
             name = f"{SPARE_PREFIX}{deployment_id.replace('_', '-')}-{secrets.token_hex(4)}"
             spare = replace(spec, name=name, kind="spare")
+            self._in_making = name
             container = self._engine.create(spare)
             if warm:
                 self._engine.start(container)
@@ -84,6 +86,11 @@ class Spares:
                 self._engine.remove(old)
         except Exception as error:
             logger.info("no spare for %s: %s", deployment_id, error)
+
+    def names(self) -> set[str]:
+        """Names of those in hand, and of the one that is being made."""
+        with self._lock:
+            return {spec.name for spares in self._spares.values() for spec, _ in spares} | {self._in_making}
 
     def discard(self, deployment_id: str) -> None:
         """Remove those of a deployment that goes away: its image could not be removed while there is one.

@@ -12,7 +12,7 @@ A run's path is four calls: create, attach, start, and wait or kill. Nothing is 
 """
 
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from http import HTTPStatus
 from typing import Any, Literal
@@ -123,7 +123,8 @@ class DockerEngine:
             cap_drop=["ALL"],
             security_opt=["no-new-privileges:true"],
             tmpfs=_TMPFS,
-            mounts=[Mount(target=APP, source=None, type="volume")],
+            # Labelled, so that one that the engine leaves behind (it was killed in a removal) is known as ours.
+            mounts=[Mount(target=APP, source=None, type="volume", labels={LABEL_INSTANCE: self.instance})],
             mem_limit=limits.memory_bytes,
             memswap_limit=limits.memory_bytes,
             # As a quota: Docker refuses nano_cpus beyond the host's CPUs, and a config may come from a larger host.
@@ -232,18 +233,24 @@ class DockerEngine:
                 api.wait(container, condition="removed")
 
     def list(self, kind: str | None = None) -> list[ContainerState]:
+        states = []
+        for row in self._rows(kind):
+            with suppress(ContainerMissing):
+                states.append(self.inspect(row["Id"]))
+        return states
+
+    def names(self) -> set[str]:
+        # One that is being removed may have no name any more.
+        return {row["Names"][0].lstrip("/") for row in self._rows() if row["Names"]}
+
+    def _rows(self, kind: str | None = None) -> Iterable[Any]:
         wanted = LABEL_KIND if kind is None else f"{LABEL_KIND}={kind}"
         with translated():
             rows = self.connection.api.containers(
                 all=True, filters={"label": [f"{LABEL_INSTANCE}={self.instance}", wanted]}
             )
-        states = []
-        for row in rows:
-            # A container that a person made from one of our images inherits the image's labels and is not ours.
-            if row["Labels"].get(LABEL_KIND) in _KINDS:
-                with suppress(ContainerMissing):
-                    states.append(self.inspect(row["Id"]))
-        return states
+        # A container that a person made from one of our images inherits the image's labels and is not ours.
+        return [row for row in rows if row["Labels"].get(LABEL_KIND) in _KINDS]
 
     def archive(self, container: str, path: str) -> Iterator[ArchiveFile]:
         api = self.connection.api

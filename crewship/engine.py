@@ -113,6 +113,10 @@ class Engine(Protocol):
         """This installation's containers, ended ones too."""
         ...
 
+    def names(self) -> set[str]:
+        """Names of this installation's containers, ended ones too, by one request: may be asked often."""
+        ...
+
     def archive(self, container: str, path: str) -> Iterator[ArchiveFile]:
         """Regular files under folder ``path``, links and devices left out, also after the container's end."""
         ...

@@ -51,6 +51,8 @@ class Settings(BaseSettings):
     """Name of this installation; label of all its containers, so that two installations share an engine safely."""
     host: str = Field(default_factory=socket.gethostname)
     """Name of this container host; part of its task queues' names."""
+    host_lost_seconds: int = Field(default=300, ge=30)
+    """After how long without a sign of a host's worker its runs are given up as ``host_lost``."""
     run_capacity: int = Field(default=4, ge=1)
     """Containers that may run at once on this host."""
 

@@ -199,6 +199,33 @@ async def query_head(client: Client, workflow_id: str) -> Head:
     return await _call(handle.query("head", result_type=Head, rpc_timeout=_QUERY_TIMEOUT))
 
 
+async def running_workflows(client: Client) -> set[str]:
+    """Ids of the runs' and deployments' workflows that are open, as the engine's index has them (it may lag a moment).
+
+    Raises:
+        Unavailable: the engine does not answer.
+    """
+
+    async def ids() -> set[str]:
+        query = "ExecutionStatus = 'Running' AND WorkflowType IN ('Run', 'Deploy')"
+        return {found.id async for found in client.list_workflows(query, rpc_timeout=_CALL_TIMEOUT)}
+
+    return await _call(ids())
+
+
+async def has_ended(client: Client, workflow_id: str) -> bool:
+    """Whether a workflow was started and has ended; False also when the engine knows of none.
+
+    Raises:
+        Unavailable: the engine does not answer.
+    """
+    try:
+        found = await _call(client.get_workflow_handle(workflow_id).describe(rpc_timeout=_CALL_TIMEOUT))
+    except NotFound:
+        return False
+    return found.close_time is not None
+
+
 async def signal(client: Client, workflow_id: str, name: str, argument: Any) -> None:
     """Send a signal; returns when it is durable. Raises as ``query_events``."""
     handle = client.get_workflow_handle(workflow_id)
@@ -277,6 +304,7 @@ def _unavailable() -> Unavailable:
 
 
 __all__ = [
-    "SEARCH_ATTRIBUTES", "STATUS", "WorkflowUpdateStage", "cancel_run", "check", "connect", "query_events", "query_head",
-    "rollback", "signal", "start_deploy", "start_project_deletion", "start_run",
+    "SEARCH_ATTRIBUTES", "STATUS", "WorkflowUpdateStage", "cancel_run", "check", "connect",
+    "has_ended", "query_events", "query_head", "rollback", "running_workflows", "signal", "start_deploy",
+    "start_project_deletion", "start_run",
 ]  # fmt: skip

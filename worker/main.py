@@ -19,6 +19,7 @@ from datetime import timedelta
 from temporalio.client import Client
 from temporalio.worker import Worker
 
+from activities.abandoned import AbandonedActivities
 from activities.bridge import TemporalBridge
 from activities.containers import ContainerActivities
 from activities.deployments import DeploymentActivities
@@ -29,13 +30,14 @@ from activities.spares import Spares
 from crewship import contracts, temporal
 from crewship.db import migrate, open_database
 from crewship.docker_engine import DockerEngine
-from crewship.errors import CrewshipError, Unavailable
+from crewship.errors import Unavailable
 from crewship.image_builder import ImageBuilder
 from crewship.sealing import Sealer, load_or_create_key
 from crewship.settings import Settings
 from crewship.stores import open_store
 from crewship.tails import open_publisher
-from worker.engine_watch import watch_engine
+from worker.engine_watch import record_host, watch_engine
+from worker.reaper import reap
 from worker.sandbox import sandbox_runner
 from worker.schedule import ensure_maintenance
 from workflows.deploy import DeployWorkflow
@@ -87,6 +89,7 @@ async def workers(settings: Settings, client: Client) -> AsyncIterator[list[Work
         settings=settings,
     )
     runs = RunActivities(store=store, database=database, tail=tail, bridge=bridge, settings=settings)
+    abandoned = AbandonedActivities(store=store, database=database, tail=tail, bridge=bridge, settings=settings)
     deployments = DeploymentActivities(
         engine=engine,
         builder=builder,
@@ -98,13 +101,15 @@ async def workers(settings: Settings, client: Client) -> AsyncIterator[list[Work
         spares=spares,
         settings=settings,
     )
-    maintenance = MaintenanceActivities(engine=engine, database=database)
+    maintenance = MaintenanceActivities(engine=engine, database=database, spares=spares)
     projects = ProjectActivities(
         store=store, database=database, bridge=bridge, engine=engine, spares=spares, instance=settings.instance
     )
-    with contextlib.suppress(CrewshipError):
-        await asyncio.to_thread(maintenance.remove_spares)
-    watch = asyncio.create_task(watch_engine(engine, database, settings.host))
+    await asyncio.to_thread(record_host, engine, database, settings.host)
+    watches = [
+        asyncio.create_task(watch_engine(engine, database, settings.host)),
+        asyncio.create_task(reap(maintenance.sweep_containers)),
+    ]
     executors = [ThreadPoolExecutor(count) for count in (16, _CONTROL_SLOTS, settings.run_capacity)]
     try:
         yield [
@@ -116,6 +121,7 @@ async def workers(settings: Settings, client: Client) -> AsyncIterator[list[Work
                     runs.close_run,
                     runs.reconcile,
                     runs.trim_logs,
+                    abandoned.end_abandoned,
                     deployments.close_deployment,
                     projects.stop_work,
                     projects.hosts,
@@ -158,7 +164,8 @@ async def workers(settings: Settings, client: Client) -> AsyncIterator[list[Work
             ),
         ]
     finally:
-        watch.cancel()
+        for watch in watches:
+            watch.cancel()
         await asyncio.to_thread(spares.close)
         for executor in executors:
             executor.shutdown(wait=False, cancel_futures=True)

@@ -49,6 +49,12 @@ RETRY = RetryPolicy(initial_interval=timedelta(milliseconds=200), maximum_interv
 HEARTBEAT_TIMEOUT = timedelta(seconds=5)
 """Five missed beats (``activities.pulse``): how long a killed worker's container goes without a follower."""
 
+_HOST_LOST = RunError(
+    code="host_lost",
+    message="The host that ran the container cannot be reached any more",
+    hint="look at the worker's log; crewship doctor",
+)
+
 _TERMINAL = {"succeeded": "run.completed", "failed": "run.failed", "canceled": "run.canceled"}
 
 
@@ -62,10 +68,16 @@ class RunWorkflow(Logged):
         self.cancel_requested_at = ""
         self.stop_result: StopResult | None = None
         self.stops: list[asyncio.Task[None]] = []
+        self.is_host_lost = False
 
     @workflow.signal(description="Stop the run; with force without grace")
     def cancel(self, cancel: CancelInput) -> None:
         self._request_cancel(cancel.force)
+
+    @workflow.signal(description="The host that has the container is gone for good")
+    def host_lost(self, host: str) -> None:
+        workflow.set_current_details(f"host {host} is gone")
+        self.is_host_lost = True
 
     def _request_cancel(self, force: bool) -> None:
         if not self.cancel_requested:
@@ -99,18 +111,10 @@ class RunWorkflow(Logged):
                 timeout_seconds=run.timeout_seconds,
             )
         )
-        finished = await self._uninterrupted(
-            workflow.start_activity_method(
-                ContainerActivities.finish_container,
-                FinishInput(run_id=run.run_id, attempt=1),
-                task_queue=contracts.host_queue(run.host),
-                heartbeat_timeout=HEARTBEAT_TIMEOUT,
-                start_to_close_timeout=timedelta(minutes=30),
-                schedule_to_close_timeout=timedelta(hours=1),
-                retry_policy=RETRY,
-                summary="collect artifacts, remove the container",
-            )
-        )
+        finished = await self._finish(run)
+        if finished is None:
+            status, error = "failed", _HOST_LOST
+            finished = FinishResult(artifact_count=0, gone_at_ms=round(workflow.time() * 1000))
         if finished.limit_exceeded and status == "succeeded":
             status, error = classify(
                 facts.model_copy(update={"artifact_limit": True}),
@@ -127,19 +131,42 @@ class RunWorkflow(Logged):
     ) -> tuple[ContainerFacts, RunError | None]:
         """Wait for the container's end; on a cancel have it stopped, harder when asked again."""
         watch = asyncio.create_task(self._stop_when_asked(container))
+        give_up = asyncio.create_task(self._give_up_when_lost(container))
         try:
-            return await self._uninterrupted(container), None
+            facts = await self._uninterrupted(container)
+            self.is_host_lost = False  # it was there after all
+            return facts, None
         except ActivityError as error:
-            if is_cancelled_exception(error):  # it never began: there was no free slot yet
+            if is_cancelled_exception(error) and not self.is_host_lost:  # it never began: there was no free slot yet
                 return ContainerFacts(started=False, end=None, canceled_before_start=True), None
-            return ContainerFacts(started=False, end=self.log.end), RunError(
-                code="host_lost",
-                message="The host that ran the container cannot be reached any more",
-                hint="look at the worker's log; crewship doctor",
-            )
+            return ContainerFacts(started=False, end=self.log.end), _HOST_LOST
         finally:
             watch.cancel()
             await asyncio.gather(*self.stops, return_exceptions=True)  # their times are part of the outcome
+            give_up.cancel()
+
+    async def _finish(self, run: RunInput) -> FinishResult | None:
+        """Have what is left collected and the container removed; None when its host is lost."""
+        finish = workflow.start_activity_method(
+            ContainerActivities.finish_container,
+            FinishInput(run_id=run.run_id, attempt=1),
+            task_queue=contracts.host_queue(run.host),
+            heartbeat_timeout=HEARTBEAT_TIMEOUT,
+            start_to_close_timeout=timedelta(minutes=30),
+            schedule_to_close_timeout=timedelta(hours=1),
+            retry_policy=RETRY,
+            cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+            summary="collect artifacts, remove the container",
+        )
+        give_up = asyncio.create_task(self._give_up_when_lost(finish))
+        try:
+            return await self._uninterrupted(finish)
+        except ActivityError:
+            if not self.is_host_lost:
+                raise
+            return None
+        finally:
+            give_up.cancel()
 
     async def _uninterrupted(self, handle: "workflow.ActivityHandle[T]") -> T:
         """Wait for an activity; a cancel of the workflow (the UI's button) becomes a cancel of the run."""
@@ -150,6 +177,12 @@ class RunWorkflow(Logged):
                 if handle.cancelled():
                     raise
                 self._request_cancel(force=False)
+
+    async def _give_up_when_lost(self, handle: "workflow.ActivityHandle[T]") -> None:
+        """Ends the wait for a worker that never comes; one that has the activity in hand takes no notice of its cancel."""
+        await workflow.wait_condition(lambda: self.is_host_lost)
+        for waiting in (handle, *self.stops):
+            waiting.cancel()
 
     async def _stop_when_asked(self, container: "workflow.ActivityHandle[ContainerFacts]") -> None:
         await workflow.wait_condition(lambda: self.cancel_requested)
@@ -173,6 +206,7 @@ class RunWorkflow(Logged):
             StopInput(run_id=self.run_input.run_id, attempt=1, grace_seconds=self.run_input.grace_seconds, force=force),
             task_queue=contracts.host_queue(self.run_input.host),
             start_to_close_timeout=timedelta(minutes=2),
+            schedule_to_start_timeout=timedelta(seconds=5) if self.is_host_lost else None,
             retry_policy=RETRY,
             summary="stop the container" + (" at once" if force else ""),
         )

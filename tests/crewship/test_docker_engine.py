@@ -195,6 +195,7 @@ def test_rename_and_list(
     engine.rename(one, name)
     assert {state.id for state in engine.list()} >= {one, other}
     assert {state.name for state in engine.list("run")} >= {name}
+    assert engine.names() >= {state.name for state in engine.list()}
     assert engine.list("smoke") == []
     assert DockerEngine("another-installation", connection).list() == []
     with pytest.raises(Conflict):

@@ -1,5 +1,6 @@
 """RunWorkflow on a real Temporal server: endings, cancels, the log's signals and queries, replay."""
 
+import asyncio
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Any
@@ -7,13 +8,13 @@ from typing import Any
 import pytest
 from temporalio.client import Client, WorkflowHandle
 from temporalio.contrib.pydantic import pydantic_data_converter
-from temporalio.worker import Replayer
+from temporalio.worker import Replayer, Worker
 
 from crewship import temporal
 from crewship.contracts import Batch, CancelInput, EndFacts, EventsPage, EventsQuery, Head, RunInput, StopResult
 from crewship.events import parse
 from crewship.ids import new_id
-from tests.workflows.stubs import RunStubs, facts
+from tests.workflows.stubs import QUEUES, RunStubs, facts
 from worker.sandbox import sandbox_runner
 from workflows.run import RunWorkflow
 
@@ -151,3 +152,38 @@ async def test_its_history_replays(client: Client, serving: Serving) -> None:
         workflows=[RunWorkflow], workflow_runner=sandbox_runner(), data_converter=pydantic_data_converter
     )
     await replayer.replay_workflow(history)
+
+
+@pytest.mark.parametrize("canceled", [False, True], ids=["alone", "after a cancel"])
+async def test_a_host_that_is_gone(client: Client, canceled: bool) -> None:
+    """No worker serves the host's queues: the run waits until it is told that none will."""
+    stubs = RunStubs()
+    only = Worker(
+        client,
+        task_queue=QUEUES[0],
+        workflows=[RunWorkflow],
+        activities=[stubs.close_run],
+        workflow_runner=sandbox_runner(),
+    )
+    async with only:
+        handle = await start(client)
+        if canceled:
+            await handle.signal("cancel", CancelInput())
+        await handle.signal("host_lost", "test")
+        async with asyncio.timeout(30):
+            result = await handle.result()
+    assert result == {"status": "failed", "error_code": "host_lost"}
+    assert stubs.closed[0].error is not None
+    assert stubs.closed[0].error.code == "host_lost"
+
+
+async def test_a_host_that_was_taken_for_gone_and_is_there(client: Client, serving: Serving) -> None:
+    stubs = RunStubs(waits=True)
+    async with serving(stubs.all()):
+        handle = await start(client)
+        await stubs.began.wait()
+        await handle.signal("host_lost", "test")
+        await handle.query("head", result_type=Head)
+        stubs.end.set()
+        result = await handle.result()
+    assert result["status"] == "succeeded"
