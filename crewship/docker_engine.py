@@ -12,8 +12,9 @@ A run's path is four calls: create, attach, start, and wait or kill. Nothing is 
 """
 
 import tarfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
+from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any, Literal
 
@@ -25,6 +26,7 @@ from docker.types import Mount, Ulimit
 from crewship.docker_connection import DockerConnection, ensure_bridge, has_status, translated
 from crewship.docker_stream import DockerStream
 from crewship.engine import (
+    LABEL_DEPLOYMENT,
     LABEL_INSTANCE,
     LABEL_KIND,
     ArchiveFile,
@@ -33,6 +35,7 @@ from crewship.engine import (
     ContainerSpec,
     ContainerState,
     ImageMissing,
+    ImageState,
 )
 from crewship.errors import Conflict, Unavailable
 from crewship.streams import as_file
@@ -299,13 +302,63 @@ class DockerEngine:
                     raise Conflict(f"Image {image} is in use") from error
                 raise
 
-    def remove_volume(self, volume: str) -> None:
+    def images(self) -> Sequence[ImageState]:
+        with translated():
+            rows = {row["Id"]: row for row in self.connection.api.images(all=True)}
+        children: dict[str, set[str]] = {}
+        for row in rows.values():
+            children.setdefault(row["ParentId"], set()).add(row["Id"])
+        return [
+            ImageState(
+                id=row["Id"],
+                name=next(iter(row["RepoTags"] or ()), row["Id"]),
+                size_bytes=row["Size"] - rows.get(row["ParentId"], {"Size": 0})["Size"],
+                created_at=datetime.fromtimestamp(row["Created"], UTC),
+                deployment_id=(row["Labels"] or {}).get(LABEL_DEPLOYMENT),
+                is_parent_of=frozenset(children.get(row["Id"], ())),
+            )
+            for row in rows.values()
+            if (row["Labels"] or {}).get(LABEL_INSTANCE) == self.instance
+        ]
+
+    def images_in_use(self) -> set[str]:
+        with translated():
+            rows = self.connection.api.containers(all=True)
+        spares = {row["Id"] for row in self._rows("spare") if row["Names"] and "-spare-" in row["Names"][0]}
+        return {row["ImageID"] for row in rows if row["Id"] not in spares}
+
+    def remove_volume(self, volume: str) -> bool:
         with translated():
             try:
                 self.connection.api.remove_volume(volume)
             except docker.errors.APIError as error:
-                if not (has_status(error, HTTPStatus.NOT_FOUND) or has_status(error, HTTPStatus.CONFLICT)):
+                if has_status(error, HTTPStatus.CONFLICT):
+                    return False
+                if not has_status(error, HTTPStatus.NOT_FOUND):
                     raise
+        return True
+
+    def dangling_volumes(self) -> set[str]:
+        with translated():
+            ours = {"label": f"{LABEL_INSTANCE}={self.instance}", "dangling": "true"}
+            return {row["Name"] for row in self.connection.api.volumes(filters=ours)["Volumes"] or ()}
+
+    def networks(self) -> set[str]:
+        with translated():
+            rows = self.connection.api.networks(filters={"label": f"{LABEL_INSTANCE}={self.instance}"})
+        return {row["Name"] for row in rows}
+
+    def remove_network(self, network: str) -> bool:
+        with translated():
+            try:
+                self.connection.api.remove_network(network)
+            except docker.errors.APIError as error:
+                if has_status(error, HTTPStatus.FORBIDDEN):
+                    return False
+                if not has_status(error, HTTPStatus.NOT_FOUND):
+                    raise
+        self._bridges.discard(network)
+        return True
 
     def started_at(self) -> str:
         """When the daemon made its default bridge, which it does at each start that finds no running container.

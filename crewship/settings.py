@@ -78,6 +78,14 @@ class Settings(BaseSettings):
     artifacts_limit_bytes: int = 1 << 30
     log_retention_days: int = Field(default=0, ge=0)
     """After how many days a closed run's log is cut down to its terminal event; 0: kept for ever."""
+    artifact_retention_days: int = Field(default=0, ge=0)
+    """After how many days a closed run's artifacts are removed; 0: kept for ever."""
+    run_retention_days: int = Field(default=0, ge=0)
+    """After how many days a closed run is removed with all it has; 0: kept for ever."""
+    keep_deployments: int = Field(default=10, ge=1)
+    """How many of a project's newest ready deployments keep image and source, besides those that are in use."""
+    build_cache_days: int = Field(default=14, ge=0)
+    """How long dependency images that no deployment needs, and packages of idle projects, wait for another build; 0: for ever."""
     max_source_bytes: int = 200 * 1024 * 1024
     """Largest upload, compressed; unpacked at most ten times that."""
     max_input_bytes: int = 1024 * 1024

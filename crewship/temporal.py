@@ -34,6 +34,8 @@ from crewship.contracts import (
     DeployInput,
     EventsPage,
     EventsQuery,
+    GarbageInput,
+    GarbageResult,
     Head,
     ProjectRef,
     RollbackInput,
@@ -52,6 +54,9 @@ SEARCH_ATTRIBUTES = (PROJECT, DEPLOYMENT, STATUS)
 _CALL_TIMEOUT = timedelta(seconds=5)
 _QUERY_TIMEOUT = timedelta(seconds=2)
 """A query waits for a worker: with none it would hang for the whole time, so it is short."""
+
+_GARBAGE_SECONDS = 75
+"""Fifty images take half a minute; the CLI waits 90 s for an answer."""
 
 _DOWN = {
     RPCStatusCode.UNAVAILABLE,
@@ -182,6 +187,38 @@ async def rollback(client: Client, rollback: RollbackInput, queue: str) -> Rollb
         ) from error
 
 
+async def collect_garbage(client: Client, garbage: GarbageInput) -> GarbageResult:
+    """Have one step of what retention does not keep taken by ``GarbageWorkflow``, or shown, and wait for it.
+
+    Raises:
+        Unavailable: the workflow engine does not answer, or the step took too long (it goes on).
+    """
+    start = WithStartWorkflowOperation[Any, None](
+        "Garbage",
+        args=[garbage, True],
+        id=f"garbage-{new_id('x')[2:]}",
+        task_queue=contracts.WORKFLOW_QUEUE,
+        id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
+        static_summary="show what retention does not keep" if garbage.dry_run else "take what retention does not keep",
+        execution_timeout=timedelta(minutes=30),
+    )
+    try:
+        return await _call(
+            asyncio.wait_for(
+                client.execute_update_with_start_workflow(
+                    "step", start_workflow_operation=start, result_type=GarbageResult
+                ),
+                _GARBAGE_SECONDS,
+            )
+        )
+    except WorkflowUpdateRPCTimeoutOrCancelledError as error:
+        raise Unavailable(
+            "It takes longer than expected and goes on", hint="crewship gc again shows what is left"
+        ) from error
+    except WorkflowUpdateFailedError as error:
+        raise Unavailable(_what_is_away(error) or "It did not come through", hint="crewship doctor") from error
+
+
 async def query_events(client: Client, workflow_id: str, query: EventsQuery) -> EventsPage:
     """Entries of a live log.
 
@@ -304,7 +341,7 @@ def _unavailable() -> Unavailable:
 
 
 __all__ = [
-    "SEARCH_ATTRIBUTES", "STATUS", "WorkflowUpdateStage", "cancel_run", "check", "connect",
+    "SEARCH_ATTRIBUTES", "STATUS", "WorkflowUpdateStage", "cancel_run", "check", "collect_garbage", "connect",
     "has_ended", "query_events", "query_head", "rollback", "running_workflows", "signal", "start_deploy",
     "start_project_deletion", "start_run",
 ]  # fmt: skip

@@ -23,6 +23,7 @@ from activities.abandoned import AbandonedActivities
 from activities.bridge import TemporalBridge
 from activities.containers import ContainerActivities
 from activities.deployments import DeploymentActivities
+from activities.garbage import GarbageActivities
 from activities.maintenance import MaintenanceActivities
 from activities.projects import ProjectActivities
 from activities.runs import RunActivities
@@ -39,8 +40,9 @@ from crewship.tails import open_publisher
 from worker.engine_watch import record_host, watch_engine
 from worker.reaper import reap
 from worker.sandbox import sandbox_runner
-from worker.schedule import ensure_maintenance
+from worker.schedule import ensure_schedules
 from workflows.deploy import DeployWorkflow
+from workflows.garbage import GarbageWorkflow
 from workflows.maintenance import MaintenanceWorkflow
 from workflows.project import DeleteProjectWorkflow
 from workflows.rollback import RollbackWorkflow
@@ -102,6 +104,7 @@ async def workers(settings: Settings, client: Client) -> AsyncIterator[list[Work
         settings=settings,
     )
     maintenance = MaintenanceActivities(engine=engine, database=database, spares=spares)
+    garbage = GarbageActivities(engine=engine, store=store, database=database, spares=spares, settings=settings)
     projects = ProjectActivities(
         store=store, database=database, bridge=bridge, engine=engine, spares=spares, instance=settings.instance
     )
@@ -116,11 +119,18 @@ async def workers(settings: Settings, client: Client) -> AsyncIterator[list[Work
             Worker(
                 client,
                 task_queue=contracts.WORKFLOW_QUEUE,
-                workflows=[RunWorkflow, DeployWorkflow, RollbackWorkflow, MaintenanceWorkflow, DeleteProjectWorkflow],
+                workflows=[
+                    RunWorkflow,
+                    DeployWorkflow,
+                    RollbackWorkflow,
+                    MaintenanceWorkflow,
+                    GarbageWorkflow,
+                    DeleteProjectWorkflow,
+                ],
                 activities=[
                     runs.close_run,
                     runs.reconcile,
-                    runs.trim_logs,
+                    garbage.collect_records,
                     abandoned.end_abandoned,
                     deployments.close_deployment,
                     projects.stop_work,
@@ -146,6 +156,7 @@ async def workers(settings: Settings, client: Client) -> AsyncIterator[list[Work
                     deployments.mark_ready,
                     deployments.switch_current,
                     maintenance.sweep_containers,
+                    garbage.collect_on_host,
                     projects.remove_images,
                 ],
                 activity_executor=executors[1],
@@ -184,7 +195,7 @@ async def run(settings: Settings) -> None:
     async with workers(settings, client) as all_workers, contextlib.AsyncExitStack() as stack:
         for worker in all_workers:
             await stack.enter_async_context(worker)
-        await ensure_maintenance(client, settings.host)
+        await ensure_schedules(client, settings.host)
         logger.info("worker ready: host %s, capacity %d", settings.host, settings.run_capacity)
         await stop.wait()
         logger.info("worker stops")

@@ -1,7 +1,7 @@
 """Upkeep on a schedule: start what was left unstarted, end what nobody can end any more.
 
 Started by a Temporal Schedule (``worker.schedule``), a short workflow each time. Containers are not its business but the
-worker's own (``worker.reaper``), which must not wait for it.
+worker's own (``worker.reaper``), which must not wait for it, and what retention takes is ``workflows.garbage``'s.
 """
 
 from datetime import timedelta
@@ -37,13 +37,6 @@ class MaintenanceWorkflow:
                 retry_policy=_ONCE,
             )
             return
-        await workflow.execute_activity_method(
-            RunActivities.trim_logs,
-            start_to_close_timeout=timedelta(minutes=5),
-            heartbeat_timeout=timedelta(minutes=1),
-            retry_policy=_ONCE,
-            summary="cut logs beyond their retention down to the end",
-        )
         ended = await workflow.execute_activity_method(
             AbandonedActivities.end_abandoned,
             start_to_close_timeout=timedelta(minutes=5),

@@ -16,13 +16,16 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.worker import Worker
 
 from crewship import temporal
-from crewship.contracts import Batch, CancelInput, DeployInput, RunInput
+from crewship.contracts import Batch, CancelInput, DeployInput, GarbageInput, RunInput
 from crewship.ids import new_id
-from tests.workflows.stubs import QUEUES, DeployStubs, RunStubs, facts
+from tests.workflows.stubs import QUEUES, DeployStubs, RunStubs, UpkeepStubs, facts
 from worker.sandbox import sandbox_runner
 from workflows.deploy import DeployWorkflow
+from workflows.garbage import GarbageWorkflow
+from workflows.maintenance import MaintenanceWorkflow
 from workflows.run import RunWorkflow
 
+WORKFLOWS = [RunWorkflow, DeployWorkflow, MaintenanceWorkflow, GarbageWorkflow]
 FOLDER = Path(__file__).parent / "histories"
 
 
@@ -32,7 +35,7 @@ async def main(address: str) -> None:
     async def serve(name: str, stubs: Any, drive: Any) -> None:
         async with contextlib.AsyncExitStack() as stack:
             for queue in QUEUES:
-                workflows = [RunWorkflow, DeployWorkflow] if queue == QUEUES[0] else []
+                workflows = WORKFLOWS if queue == QUEUES[0] else []
                 worker = Worker(
                     client,
                     task_queue=queue,
@@ -46,8 +49,11 @@ async def main(address: str) -> None:
             await handle.result()
             history = json.loads((await handle.fetch_history()).to_json())
         _scrub(history)
+        path = FOLDER / f"{name}.json"
         FOLDER.mkdir(exist_ok=True)
-        (FOLDER / f"{name}.json").write_text(json.dumps({"workflow_id": workflow_id, "history": history}, indent=1))
+        if path.exists():  # an old shape stays as it was
+            return
+        path.write_text(json.dumps({"workflow_id": workflow_id, "history": history}, indent=1))
 
     async def run(stubs: RunStubs) -> str:
         started = RunInput(
@@ -70,11 +76,31 @@ async def main(address: str) -> None:
         await temporal.start_deploy(client, started)
         return f"deploy-{started.deployment_id}"
 
+    async def lost(stubs: RunStubs) -> str:
+        started = RunInput(
+            run_id=new_id("run"), project="p", deployment_id="dep_1", host="gone", timeout_seconds=60, grace_seconds=1
+        )
+        await temporal.start_run(client, started)
+        await client.get_workflow_handle(f"run-{started.run_id}").signal("host_lost", "gone")
+        return f"run-{started.run_id}"
+
+    async def maintain(_: UpkeepStubs) -> str:
+        await client.start_workflow("Maintenance", "test", id="maintenance-test", task_queue=QUEUES[0])
+        return "maintenance-test"
+
+    async def collect(_: UpkeepStubs) -> str:
+        start = [GarbageInput(dry_run=False), False]
+        await client.start_workflow("Garbage", args=start, id="garbage", task_queue=QUEUES[0])
+        return "garbage"
+
     retried = RunStubs()
     retried.failures = 1
     await serve("run-succeeded-1", RunStubs(), run)
     await serve("run-retried-1", retried, run)
     await serve("run-canceled-1", RunStubs(facts(end=None, exit_code=143), waits=True), run)
+    await serve("run-host-lost-1", RunStubs(), lost)
+    await serve("maintenance-1", UpkeepStubs(), maintain)
+    await serve("garbage-1", UpkeepStubs(), collect)
     await serve("deploy-ready-1", DeployStubs(), deploy)
     await serve("deploy-failed-1", DeployStubs(failing="smoke_boot"), deploy)
 

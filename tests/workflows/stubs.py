@@ -16,6 +16,9 @@ from crewship.contracts import (
     EndFacts,
     FinishInput,
     FinishResult,
+    GarbageInput,
+    GarbageResult,
+    Removal,
     RunContainerInput,
     RunError,
     StepResult,
@@ -116,6 +119,30 @@ class DeployStubs:
     @activity.defn
     async def close_deployment(self, close: CloseDeploymentInput) -> None:
         self.closed.append(close)
+
+
+class UpkeepStubs:
+    """What upkeep and the collection of garbage find."""
+
+    def all(self) -> list[Any]:
+        return [self.reconcile, self.end_abandoned, self.collect_records, self.collect_on_host]
+
+    @activity.defn
+    async def reconcile(self) -> int:
+        return 0
+
+    @activity.defn
+    async def end_abandoned(self) -> int:
+        return 1
+
+    @activity.defn
+    async def collect_records(self, garbage: GarbageInput) -> GarbageResult:
+        removal = Removal(kind="run", name="run_1", why="old", bytes=1)
+        return GarbageResult(removals=[removal], more=False, hosts=["test"])
+
+    @activity.defn
+    async def collect_on_host(self, garbage: GarbageInput) -> GarbageResult:
+        return GarbageResult(removals=[], more=False)
 
 
 QUEUES = (contracts.WORKFLOW_QUEUE, contracts.host_queue("test"), contracts.runs_queue("test"))
