@@ -28,7 +28,8 @@ class Spares:
         self._engine, self._per_deployment = engine, per_deployment
         self._lock = threading.Lock()
         self._spares: OrderedDict[str, list[tuple[ContainerSpec, str]]] = OrderedDict()
-        self._in_making = ""
+        self._on_the_way: set[str] = set()
+        """Names of those that are being made, or renamed: in nobody's hand, and no strays."""
         self._makers = ThreadPoolExecutor(1, thread_name_prefix="spares")
         self._closed = False
 
@@ -41,6 +42,7 @@ class Spares:
             if match is None:
                 return None
             spares.remove(match)
+            self._on_the_way.add(match[0].name)
         try:
             if self._engine.inspect(match[1]).status not in ("created", "running"):
                 self._engine.remove(match[1])
@@ -49,6 +51,8 @@ class Spares:
         except Exception as error:  # gone, or the name is taken: the run creates its own
             logger.info("spare of %s could not be taken: %s", deployment_id, error)
             return None
+        finally:
+            self._arrived(match[0].name)
         return match[1]
 
     def replenish(self, spec: ContainerSpec, warm: int = 0) -> None:
@@ -63,13 +67,13 @@ class Spares:
 
     def _make(self, spec: ContainerSpec, warm: int) -> None:
         deployment_id = spec.labels[LABEL_DEPLOYMENT]
+        name = f"{SPARE_PREFIX}{deployment_id.replace('_', '-')}-{secrets.token_hex(4)}"
         try:
             with self._lock:
                 if self._closed or len(self._spares.get(deployment_id, [])) >= (warm or self._per_deployment):
                     return
-            name = f"{SPARE_PREFIX}{deployment_id.replace('_', '-')}-{secrets.token_hex(4)}"
+                self._on_the_way.add(name)
             spare = replace(spec, name=name, kind="spare")
-            self._in_making = name
             container = self._engine.create(spare)
             if warm:
                 self._engine.start(container)
@@ -86,11 +90,17 @@ class Spares:
                 self._engine.remove(old)
         except Exception as error:
             logger.info("no spare for %s: %s", deployment_id, error)
+        finally:
+            self._arrived(name)
+
+    def _arrived(self, name: str) -> None:
+        with self._lock:
+            self._on_the_way.discard(name)
 
     def names(self) -> set[str]:
-        """Names of those in hand, and of the one that is being made."""
+        """Names of those in hand or on the way into or out of it; a sweep must list containers before it asks."""
         with self._lock:
-            return {spec.name for spares in self._spares.values() for spec, _ in spares} | {self._in_making}
+            return {spec.name for spares in self._spares.values() for spec, _ in spares} | self._on_the_way
 
     def discard(self, deployment_id: str) -> None:
         """Remove those of a deployment that goes away: its image could not be removed while there is one.

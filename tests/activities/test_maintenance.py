@@ -1,5 +1,7 @@
 """Which containers belong to nothing any more."""
 
+import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -9,7 +11,7 @@ from activities.maintenance import MaintenanceActivities, owner, strays
 from activities.spares import Spares
 from crewship.contracts import container_name
 from crewship.db import migrate, open_database, session
-from crewship.engine import Engine
+from crewship.engine import LABEL_DEPLOYMENT, ContainerSpec, ContainerState, Engine, Limits
 from crewship.models import Deployment, Project, Run
 
 
@@ -84,3 +86,32 @@ def test_a_container_goes_once_its_row_is_closed_or_gone(tmp_path: Path) -> None
     assert sweep() == 0
     spares.close()
     database.dispose()
+
+
+def test_a_spare_is_no_stray_while_it_is_being_renamed() -> None:
+    """It has its old name still, and is in the hand no more."""
+
+    class Renaming(Containers):
+        def create(self, spec: ContainerSpec) -> str:
+            self.left.add(spec.name)
+            assert made.names() == {spec.name}
+            created.set()
+            return "id"
+
+        def inspect(self, container: str) -> ContainerState:
+            return ContainerState("id", "", "created", None, False, {}, "")
+
+        def rename(self, container: str, name: str) -> None:
+            (old,) = self.left
+            assert made.names() == {old}
+            self.left = {name}
+
+    created = threading.Event()
+    made = Spares(cast(Engine, Renaming()), 1)
+    spec = ContainerSpec("", "image", Limits(1, 1.0, 1), "run", None, {LABEL_DEPLOYMENT: "dep_1"})
+    made.replenish(spec)
+    assert created.wait(10)
+    made._makers.shutdown(wait=True)
+    assert len(made.names()) == 1
+    assert made.take(replace(spec, name="crewship-run-1-1")) == "id"
+    assert made.names() == set()
