@@ -23,6 +23,7 @@ from activities.collect import Announcer, collect_artifacts
 from activities.follow import Follower, LetGo
 from activities.log_writer import Abandoned, LogWriter, WorkflowGone
 from activities.pulse import Pulse
+from activities.recorder import Recorder
 from activities.run_records import RunRecords
 from activities.run_spec import RunSpec, load_run
 from activities.spares import Spares
@@ -273,6 +274,8 @@ class ContainerActivities:
             on_durable=follower.acknowledge,
         )
         ending = _Ending()
+        recorder = Recorder(self._engine, self._store, records, run.run_id, container)
+        follower.on_end = recorder.look
         attempt.on_let_go(follower.let_go, writer.abandon)
         try:
             if adopted:
@@ -295,13 +298,17 @@ class ContainerActivities:
                 target=self._watch, args=(container, run, deadline, ending, follower), name="watchdog", daemon=True
             )
             watchdog.start()
+            recorder.start()
             follower.follow(writer)
+            recorder.stop()
             follower.ended.set()
             watchdog.join()
             writer.close()
             self._engine.wait(container, KILL_SECONDS)
             after = self._find(container)
+            recorder.join()
         finally:
+            recorder.stop()
             follower.ended.set()
             follower.close()
             writer.abandon()

@@ -37,6 +37,13 @@ class RunRecords:
         """What the crew gave; written before the frame is acknowledged, so it cannot be lost."""
         self._update(output=output, traceback=traceback)
 
+    def usage(self, so_far: dict[str, Any]) -> None:
+        """What it has used, as far as it was recorded; a closed run's stays as it is."""
+        with transaction(self._database) as session:
+            session.exec(
+                update(Run).where(col(Run.id) == self._run_id, col(Run.last_seq).is_(None)).values(usage=so_far)
+            )
+
     def nonce(self) -> str:
         row = self._row()
         return row.nonce or "" if row is not None else ""

@@ -53,7 +53,8 @@ class RunActivities:
                     run.output = None
                 run.traceback = run.nonce = None
                 if close.usage:
-                    run.usage = dict(close.usage)
+                    # What the supervisor told is exact, but it may have been killed before it could.
+                    run.usage = {**close.usage, **run.usage, **{k: v for k, v in close.usage.items() if v is not None}}
                 session.add(run)
         self._tail.publish(workflow_id, b'{"closed":true}')
 

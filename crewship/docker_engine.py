@@ -24,6 +24,7 @@ import urllib3.exceptions
 from docker.types import Mount, Ulimit
 
 from crewship.docker_connection import DockerConnection, ensure_bridge, has_status, translated
+from crewship.docker_meter import open_meter
 from crewship.docker_stream import DockerStream
 from crewship.engine import (
     LABEL_DEPLOYMENT,
@@ -38,6 +39,7 @@ from crewship.engine import (
     ImageState,
 )
 from crewship.errors import Conflict, Unavailable
+from crewship.recording import Looks
 from crewship.streams import as_file
 
 UID = 10001
@@ -254,6 +256,12 @@ class DockerEngine:
             )
         # A container that a person made from one of our images inherits the image's labels and is not ours.
         return [row for row in rows if row["Labels"].get(LABEL_KIND) in _KINDS]
+
+    def meter(self, container: str) -> Looks | None:
+        try:
+            return open_meter(self.connection.api, container)
+        except Unavailable:
+            return None
 
     def archive(self, container: str, path: str) -> Iterator[ArchiveFile]:
         api = self.connection.api

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal, Protocol
 
+from crewship.recording import Looks
+
 LABEL_INSTANCE = "crewship.instance"
 LABEL_KIND = "crewship.kind"
 """``run``, ``spare``, ``smoke`` or ``build``."""
@@ -130,6 +132,10 @@ class Engine(Protocol):
 
     def names(self) -> set[str]:
         """Names of this installation's containers, ended ones too, by one request: may be asked often."""
+        ...
+
+    def meter(self, container: str) -> Looks | None:
+        """How to look at what a running container uses; None when it does not run, or when the engine does not answer."""
         ...
 
     def archive(self, container: str, path: str) -> Iterator[ArchiveFile]:
