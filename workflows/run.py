@@ -139,7 +139,7 @@ class RunWorkflow(Logged):
         except ActivityError as error:
             if is_cancelled_exception(error) and not self.is_host_lost:  # it never began: there was no free slot yet
                 return ContainerFacts(started=False, end=None, canceled_before_start=True), None
-            return ContainerFacts(started=False, end=self.log.end), _HOST_LOST
+            return ContainerFacts(started=self.log.next_seq > 1, end=self.log.end), _HOST_LOST
         finally:
             watch.cancel()
             await asyncio.gather(*self.stops, return_exceptions=True)  # their times are part of the outcome
