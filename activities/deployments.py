@@ -176,6 +176,10 @@ class DeploymentActivities:
 
         Correctness: idempotent, as ``close_run``.
         """
+        with Pulse():
+            self._close(close)
+
+    def _close(self, close: CloseDeploymentInput) -> None:
         workflow_id = deploy_workflow_id(close.deployment_id)
         last_seq = archive_log(workflow_id, bridge=self._bridge, store=self._store)
         with transaction(self._database) as session:

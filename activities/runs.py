@@ -9,6 +9,7 @@ from temporalio import activity
 
 from activities.archiving import archive_log
 from activities.bridge import TemporalBridge
+from activities.pulse import Pulse
 from crewship import temporal
 from crewship.clock import now
 from crewship.contracts import CloseRunInput, DeployInput, RunInput, run_workflow_id
@@ -37,6 +38,10 @@ class RunActivities:
         Correctness: idempotent. The archive is a function of the log, and a terminal row is not changed again. Readers see the
         terminal event only when the row says that the log is closed, so who saw it also sees the run's final state.
         """
+        with Pulse():
+            self._close(close)
+
+    def _close(self, close: CloseRunInput) -> None:
         workflow_id = run_workflow_id(close.run_id)
         last_seq = archive_log(workflow_id, bridge=self._bridge, store=self._store)
         with transaction(self._database) as session:

@@ -141,6 +141,7 @@ async def workers(settings: Settings, client: Client) -> AsyncIterator[list[Work
                 max_concurrent_activities=16,
                 workflow_runner=sandbox_runner(),
                 graceful_shutdown_timeout=_GRACEFUL,
+                max_heartbeat_throttle_interval=timedelta(seconds=1),
                 # How long a workflow waits for the worker that had it before another takes it over: after a kill that is
                 # what a log stands still. The default is 10 s.
                 sticky_queue_schedule_to_start_timeout=timedelta(seconds=2),

@@ -254,6 +254,7 @@ class RunWorkflow(Logged):
                     duration_ms=duration_ms,
                     usage=_usage(facts, duration_ms),
                 ),
+                heartbeat_timeout=HEARTBEAT_TIMEOUT,
                 start_to_close_timeout=timedelta(minutes=10),
                 retry_policy=RETRY,
                 summary=f"archive the log, record that the run {status}",

@@ -54,6 +54,8 @@ class RunStubs:
         self.stops: list[StopInput] = []
         self.closed: list[CloseRunInput] = []
         self.failures = 0
+        self.closes_lost = 0
+        """How many attempts to close are cut off, as by a worker that is killed."""
 
     def all(self) -> list[Any]:
         return [self.run_container, self.stop_container, self.finish_container, self.close_run]
@@ -86,6 +88,9 @@ class RunStubs:
 
     @activity.defn
     async def close_run(self, close: CloseRunInput) -> None:
+        if self.closes_lost:
+            self.closes_lost -= 1
+            await asyncio.Event().wait()
         self.closed.append(close)
 
 

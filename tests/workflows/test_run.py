@@ -187,3 +187,14 @@ async def test_a_host_that_was_taken_for_gone_and_is_there(client: Client, servi
         stubs.end.set()
         result = await handle.result()
     assert result["status"] == "succeeded"
+
+
+async def test_a_worker_that_is_killed_while_it_closes_the_run(client: Client, serving: Serving) -> None:
+    stubs = RunStubs()
+    stubs.closes_lost = 1
+    async with serving(stubs.all()):
+        handle = await start(client)
+        async with asyncio.timeout(60):
+            result = await handle.result()
+    assert result["status"] == "succeeded"
+    assert len(stubs.closed) == 1
