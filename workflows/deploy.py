@@ -70,6 +70,7 @@ class DeployWorkflow(Logged):
         await workflow.execute_activity_method(
             DeploymentActivities.close_deployment,
             CloseDeploymentInput(deployment_id=deploy.deployment_id, error=error, at=at),
+            heartbeat_timeout=timedelta(seconds=10),
             start_to_close_timeout=timedelta(minutes=5),
             retry_policy=RETRY,
             summary=f"archive the build log, record that the deployment is {status}",
