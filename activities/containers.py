@@ -26,6 +26,7 @@ from activities.collect import Announcer, collect_artifacts
 from activities.follow import Follower, LetGo
 from activities.log_writer import Abandoned, LogWriter, WorkflowGone
 from activities.pulse import Pulse
+from activities.recorder import Recorder
 from activities.run_records import LaunchedElsewhere, RunRecords
 from activities.run_spec import RunSpec, load_run
 from activities.slots import Slots
@@ -317,6 +318,8 @@ class ContainerActivities:
         )
         ending = _Ending()
         attempt.launched = True
+        recorder = Recorder(self._engine, self._store, records, run.run_id, container, run.attempt)
+        follower.on_end = recorder.look
         attempt.on_let_go(follower.let_go, writer.abandon)
         try:
             launch = None if spec.launched else records.launch()
@@ -342,13 +345,17 @@ class ContainerActivities:
                 target=self._watch, args=(container, run, deadline, ending, follower), name="watchdog", daemon=True
             )
             watchdog.start()
+            recorder.start()
             follower.follow(writer)
+            recorder.stop()
             follower.ended.set()
             watchdog.join()
             writer.close()
             self._engine.wait(container, KILL_SECONDS)
             after = self._find(container)
+            recorder.join()
         finally:
+            recorder.stop()
             follower.ended.set()
             follower.close()
             writer.abandon()

@@ -3,6 +3,7 @@
 What a project does wrong is a ``StepResult`` with an error, never an activity failure: trying again would not mend it.
 """
 
+import contextlib
 import hashlib
 import logging
 import tempfile
@@ -47,7 +48,7 @@ from crewship.projects import rollback_target, switch
 from crewship.redaction import Redactor
 from crewship.sealing import Sealer
 from crewship.settings import Settings
-from crewship.storage import ObjectStore
+from crewship.storage import ObjectMissing, ObjectStore
 from crewship.tail import TailPublisher
 
 logger = logging.getLogger(__name__)
@@ -306,9 +307,10 @@ class DeploymentActivities:
     def _fetch(self, deployment: Deployment, target: Path) -> None:
         digest = hashlib.sha256()
         with target.open("wb") as file:
-            for chunk in self._store.open(deployment.source_key):
-                digest.update(chunk)
-                file.write(chunk)
+            with contextlib.suppress(ObjectMissing):  # then what was stored is not there
+                for chunk in self._store.open(deployment.source_key):
+                    digest.update(chunk)
+                    file.write(chunk)
         if digest.hexdigest() != deployment.source_sha256:
             raise BuildFailed(
                 "infrastructure", "The stored source is not what was uploaded", "deploy again: crewship deploy"

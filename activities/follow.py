@@ -67,6 +67,8 @@ class Follower:
         self.started_at_ms: int | None = None
         self.ended_at_ms: int | None = None
         self.log_limit_reached = False
+        self.on_end: Callable[[], None] = lambda: None
+        """Called when the container is about to end: it waits for its last frame to be acknowledged."""
         self._let_go = False
         self._heard_at = time.monotonic()
         self.ended = threading.Event()
@@ -184,6 +186,7 @@ class Follower:
                 result = self._result = result_facts(frame.body)
                 self._records.result(frame.body.get("output"), (frame.body.get("error") or {}).get("traceback"))
             case "end":
+                self.on_end()
                 self.ended_at_ms = frame.at_ms
                 end = self.end = end_facts(frame.body, self._result)
         writer.write(frame.drafts, frame.n, urgent=frame.urgent, result=result, end=end, before=before)

@@ -1,44 +1,68 @@
-"""Upkeep of one container host."""
+"""Upkeep of one container host: no container outlives what it was made for.
+
+Every ten seconds the worker looks (``worker.reaper``), so what is left behind, by a worker that was killed or by an engine that
+was, goes within that time once its run is over, or once there is a worker again.
+"""
+
+import re
+from collections.abc import Iterable
 
 from sqlalchemy import Engine as Database
-from sqlmodel import select
+from sqlmodel import col, select
 from temporalio import activity
 
-from activities.spares import SPARE_PREFIX
-from crewship.contracts import container_name
+from activities.spares import Spares
 from crewship.db import session as transaction
 from crewship.engine import Engine
-from crewship.models import Run
+from crewship.models import Deployment, Run
 
-_RUN_PREFIX = container_name("run_", 0)[:-2]
+_NAME = re.compile(r"crewship-(?:run|smoke|build)-(?:dep-)?(?P<id>[a-z0-9]+)(?:-|$)")
+"""Of a container that belongs to a run, or to a deployment that is being built."""
+
+
+def owner(name: str) -> str | None:
+    """Id of the run or the deployment that a container of ours was made for; None when its name tells of neither."""
+    found = _NAME.match(name)
+    if found is None:
+        return None
+    return f"{'run' if name.startswith('crewship-run-') else 'dep'}_{found['id']}"
+
+
+def strays(names: Iterable[str], at_work: set[str], spares: set[str]) -> list[str]:
+    """Which of this installation's containers belong to nothing any more.
+
+    Args:
+        names: Its containers.
+        at_work: Ids of its runs and deployments whose logs are open.
+        spares: Names of the spares in the worker's hand.
+    """
+    return [name for name in names if name not in spares and owner(name) not in at_work]
 
 
 class MaintenanceActivities:
-    def __init__(self, *, engine: Engine, database: Database) -> None:
-        self._engine, self._database = engine, database
+    def __init__(self, *, engine: Engine, database: Database, spares: Spares) -> None:
+        self._engine, self._database, self._spares = engine, database, spares
 
     @activity.defn
     def sweep_containers(self) -> int:
-        """Remove this installation's containers whose run is over; how many.
+        """Remove this installation's containers that belong to nothing any more; how many.
 
-        Correctness: idempotent. A container goes only when its run's row is closed (its log archived, its files collected) or is
-        not there at all; a run that is open is its workflow's business.
+        Correctness: idempotent. A run's container goes only when its row is closed (its log archived, its files collected) or is
+        not there at all, one of a build or a smoke boot by its deployment's row, a spare when this worker does not hold it. Names
+        are listed before rows are read, and a row is there before its container; a spare that is taken meanwhile has another
+        name by then.
         """
-        removed = 0
-        for container in self._engine.list():
-            if container.name.startswith(_RUN_PREFIX) and not self._is_open(container.name):
-                self._engine.remove(container.name)
-                removed += 1
-        return removed
+        names = self._engine.names()
+        stray = strays(names, self._at_work(names), self._spares.names())
+        for name in stray:
+            self._engine.remove(name)
+        return len(stray)
 
-    def remove_spares(self) -> None:
-        """Spares that a worker left behind when it was killed; called before a worker makes its own."""
-        for container in self._engine.list():
-            if container.name.startswith(SPARE_PREFIX):
-                self._engine.remove(container.name)
-
-    def _is_open(self, name: str) -> bool:
-        run_id = "run_" + name.removeprefix(_RUN_PREFIX).rsplit("-", 1)[0]
+    def _at_work(self, names: Iterable[str]) -> set[str]:
+        ids = {found for name in names if (found := owner(name)) is not None}
         with transaction(self._database) as session:
-            last_seq = session.exec(select(Run.id, Run.last_seq).where(Run.id == run_id)).first()
-        return last_seq is not None and last_seq[1] is None
+            return {
+                row
+                for table in (Run, Deployment)
+                for row in session.exec(select(table.id).where(col(table.id).in_(ids), col(table.last_seq).is_(None)))
+            }

@@ -60,6 +60,13 @@ class RunRecords:
         """What the crew gave; written before the frame is acknowledged, so it cannot be lost."""
         self._update(output=output, traceback=traceback)
 
+    def usage(self, so_far: dict[str, Any]) -> None:
+        """What it has used, as far as it was recorded; a closed run's stays as it is."""
+        with transaction(self._database) as session:
+            session.exec(
+                update(Run).where(col(Run.id) == self._run_id, col(Run.last_seq).is_(None)).values(usage=so_far)
+            )
+
     def started_at_ms(self) -> int | None:
         row = self._row()
         if row is None or row.attempt != self._attempt or row.attempt_started_at is None:

@@ -1,18 +1,16 @@
 """Activities that touch only records: close a run, find runs that nobody started."""
 
-import contextlib
 from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Engine as Database
-from sqlalchemy import update
 from sqlmodel import col, select
 from temporalio import activity
 
 from activities.archiving import archive_log
 from activities.bridge import TemporalBridge
 from activities.pulse import Pulse
-from crewship import archive, temporal
+from crewship import temporal
 from crewship.admission import ACTIVE, admit, held, run_input
 from crewship.clock import now
 from crewship.contracts import CloseRunInput, DeployInput, run_workflow_id
@@ -20,15 +18,11 @@ from crewship.db import session as transaction
 from crewship.errors import NotFound, Unavailable
 from crewship.models import Deployment, Run
 from crewship.settings import Settings
-from crewship.storage import ObjectMissing, ObjectStore
+from crewship.storage import ObjectStore
 from crewship.tail import TailPublisher
 
 _ORPHAN_AGE = timedelta(seconds=30)
 """A row this old without a workflow was left by an API process that died between the two."""
-
-
-_TRIM_AT_ONCE = 1000
-"""Logs in one round of upkeep; the rest is for the next."""
 
 
 class RunActivities:
@@ -66,7 +60,8 @@ class RunActivities:
                     run.output = None
                 run.traceback = None
                 if close.usage:
-                    run.usage = dict(close.usage)
+                    # What the supervisor told is exact, but it may have been killed before it could.
+                    run.usage = {**close.usage, **run.usage, **{k: v for k, v in close.usage.items() if v is not None}}
                 session.add(run)
         self._tail.publish(workflow_id, b'{"closed":true}')
         if run is not None and run.concurrency is not None:
@@ -108,29 +103,6 @@ class RunActivities:
             self._start(temporal.start_deploy(self._bridge.client, deploy))
             started += 1
         return started
-
-    @activity.defn
-    def trim_logs(self) -> int:
-        """Cut logs that are older than the retention down to their terminal event; how many.
-
-        Correctness: idempotent. The row says so only after the object store did.
-        """
-        if self._settings.log_retention_days == 0:
-            return 0
-        before = now() - timedelta(days=self._settings.log_retention_days)
-        with transaction(self._database) as session:
-            due = session.exec(
-                select(Run.id)
-                .where(col(Run.completed_at) < before, col(Run.last_seq) > 0, col(Run.log_trimmed).is_(False))
-                .limit(_TRIM_AT_ONCE)
-            ).all()
-        for run_id in due:
-            with contextlib.suppress(ObjectMissing):
-                archive.trim(self._store, run_workflow_id(run_id))
-            with transaction(self._database) as session:
-                session.exec(update(Run).where(col(Run.id) == run_id).values(log_trimmed=True))
-            activity.heartbeat()
-        return len(due)
 
     def _admit(self, project: str) -> None:
         """Give the places of ``project`` that are free, and tell whoever got one."""

@@ -68,6 +68,8 @@ class Spares:
         self._lock = threading.Lock()
         self._spares: OrderedDict[str, list[Spare]] = OrderedDict()
         self._used_at: dict[str, float] = {}
+        self._on_the_way: set[str] = set()
+        """Names of those that are being made, or renamed: in nobody's hand, and no strays."""
         self._makers = ThreadPoolExecutor(1, thread_name_prefix="spares")
         self._closed = threading.Event()
         threading.Thread(target=self._expire, name="spares expire", daemon=True).start()
@@ -82,6 +84,8 @@ class Spares:
             stale = [spare for spare in spares if spare.env_version not in (None, env_version)]
             for spare in [*stale, *([match] if match else [])]:
                 spares.remove(spare)
+            if match is not None:
+                self._on_the_way.add(match.spec.name)
         for spare in stale:
             self.later(self._remove, spare)
         if match is None:
@@ -94,6 +98,8 @@ class Spares:
         except Exception as error:  # gone, or the name is taken: the run creates its own
             logger.info("spare of %s could not be taken: %s", deployment_id, error)
             return None
+        finally:
+            self._arrived(match.spec.name)
         return match
 
     def replenish(self, spec: ContainerSpec, warmth: Warmth) -> None:
@@ -114,6 +120,11 @@ class Spares:
 
         with contextlib.suppress(RuntimeError):  # closed
             self._makers.submit(guarded)
+
+    def names(self) -> set[str]:
+        """Names of those in hand or on the way into or out of it; a sweep must list containers before it asks."""
+        with self._lock:
+            return {spare.spec.name for spares in self._spares.values() for spare in spares} | self._on_the_way
 
     def discard(self, deployment_id: str) -> None:
         """Remove those of a deployment: its image could not be removed while there is one.
@@ -147,13 +158,17 @@ class Spares:
             enough = len(self._spares.get(deployment_id, [])) >= (warmth.count or self._per_deployment)
             if enough or deployment_id not in self._used_at or self._closed.is_set():
                 return
-        container = f"{SPARE_PREFIX}{deployment_id.replace('_', '-')}-{secrets.token_hex(4)}"
+            name = f"{SPARE_PREFIX}{deployment_id.replace('_', '-')}-{secrets.token_hex(4)}"
+            self._on_the_way.add(name)
         try:
-            spare = self._started(replace(spec, name=container, kind="spare"), warmth)
+            self._keep(self._started(replace(spec, name=name, kind="spare"), warmth), deployment_id)
         except Exception as error:
             logger.info("no spare for %s: %s", deployment_id, error)
-            self._remove(Spare(spec, container))
-            return
+            self._remove(Spare(spec, name))
+        finally:
+            self._arrived(name)
+
+    def _keep(self, spare: Spare, deployment_id: str) -> None:
         surplus: list[Spare] = []
         with self._lock:
             if self._closed.is_set() or deployment_id not in self._used_at:
@@ -199,6 +214,10 @@ class Spares:
                     del self._used_at[deployment]
             for spare in old:
                 self._remove(spare)
+
+    def _arrived(self, name: str) -> None:
+        with self._lock:
+            self._on_the_way.discard(name)
 
     def _remove(self, spare: Spare) -> None:
         try:

@@ -15,6 +15,8 @@ from crewship.contracts import (
     DeployInput,
     EventsPage,
     EventsQuery,
+    GarbageInput,
+    GarbageResult,
     ProjectRef,
     RollbackInput,
     RollbackResult,
@@ -46,6 +48,8 @@ class Dispatch(Protocol):
         ...
 
     async def rollback(self, rollback: RollbackInput, queue: str) -> RollbackResult: ...
+
+    async def collect_garbage(self, garbage: GarbageInput) -> GarbageResult: ...
 
     async def query_events(self, workflow_id: str, query: EventsQuery) -> EventsPage:
         """Raises ``NotFound`` when there is no such workflow, ``Unavailable`` also when no worker answers."""
@@ -92,6 +96,9 @@ class TemporalDispatch:
 
     async def rollback(self, rollback: RollbackInput, queue: str) -> RollbackResult:
         return await temporal.rollback(self._client, rollback, queue)
+
+    async def collect_garbage(self, garbage: GarbageInput) -> GarbageResult:
+        return await temporal.collect_garbage(self._client, garbage)
 
     async def query_events(self, workflow_id: str, query: EventsQuery) -> EventsPage:
         return await temporal.query_events(self._client, workflow_id, query)

@@ -68,6 +68,11 @@ def show_deployment(
         print_deployment(found)
 
 
+def _image(found: dict[str, Any]) -> str:
+    removed = found.get("image_removed_at")
+    return f"removed {removed}; deploy that version again to go back to it" if removed else found.get("image") or ""
+
+
 def print_deployment(found: dict[str, Any]) -> None:
     """A deployment for people."""
     from cli.human import age, duration, parse_time
@@ -89,7 +94,7 @@ def print_deployment(found: dict[str, Any]) -> None:
             ("framework", str(config.get("framework") or "")),
             ("entrypoint", str(config.get("entrypoint") or "")),
             ("python", str(config.get("python") or "")),
-            ("image", found.get("image") or ""),
+            ("image", _image(found)),
             ("source", found.get("source_sha256") or ""),
             ("error", f"{error.get('message', '')} [{error.get('code', '')}]" if error else ""),
             ("hint", error.get("hint") or ""),

@@ -12,6 +12,7 @@ from cli import deployments, env, projects, runs
 from cli.deploy import deploy
 from cli.dev import dev
 from cli.doctor import doctor
+from cli.gc import gc
 from cli.init import init
 from cli.invoke import invoke
 from cli.login import login, logout, whoami
@@ -60,7 +61,7 @@ def root(
     ctx.obj = Globals(url=url, api_key=api_key, verbose=verbose, debug=debug)
 
 
-for command in (dev, doctor, init, login, logout, whoami, deploy, invoke):
+for command in (dev, doctor, init, login, logout, whoami, deploy, invoke, gc):
     app.command(command.__name__)(command)
 app.add_typer(runs.app, name="runs")
 app.add_typer(deployments.app, name="deployments")

@@ -77,15 +77,20 @@ def list_runs(
 @app.command("show")
 def show_run(ctx: typer.Context, run: RunId, as_json: Json = False) -> None:
     """Show a run: how it went, what it got, gave and used."""
+    import sys
+
     from cli.client import segment
-    from cli.output import data_json
+    from cli.output import data_json, fields, is_terminal
+    from cli.sparkline import graphs
 
     with connect(ctx) as client:
         found = client.get(f"/runs/{segment(run)}")
-    if as_json:
-        data_json(found)
-    else:
+        if as_json:
+            data_json(found)
+            return
         print_run(found)
+        if is_terminal(sys.stdout):
+            fields(graphs(client.get(f"/runs/{segment(run)}/samples")["samples"]))
 
 
 @app.command("events")
@@ -354,12 +359,16 @@ def verify_run(
     fields([("last hash", found.hash)])
 
 
+def _total(usage: dict[str, Any], *names: str) -> int:
+    return sum(usage.get(name) or 0 for name in names)
+
+
 def print_run(run: dict[str, Any]) -> None:
     """A run for people."""
     import json
 
     from cli.ansi import plain
-    from cli.human import age, duration, memory, waiting
+    from cli.human import age, duration, memory, size, waiting
     from cli.output import fields, status
 
     error, usage = run.get("error") or {}, run.get("usage") or {}
@@ -367,6 +376,9 @@ def print_run(run: dict[str, Any]) -> None:
     used = [
         f"{usage['cpu_seconds']:.2f} CPU-seconds" if usage.get("cpu_seconds") is not None else "",
         f"{memory(usage['peak_memory_bytes'])} memory" if usage.get("peak_memory_bytes") else "",
+        f"{usage['peak_pids']} processes" if usage.get("peak_pids") else "",
+        f"{size(_total(usage, 'network_rx_bytes', 'network_tx_bytes'))} network",
+        f"{size(_total(usage, 'disk_read_bytes', 'disk_write_bytes'))} disk",
     ]
     output = run.get("output")
     if output is None or isinstance(output, str):
@@ -389,7 +401,7 @@ def print_run(run: dict[str, Any]) -> None:
             ("hint", error.get("hint") or ""),
             ("traceback", "\n".join(plain(line) for line in (error.get("traceback") or "").splitlines())),
             ("canceled", "\n".join(f"{key.removesuffix('_at'):<10}{value}" for key, value in cancel.items() if value)),
-            ("used", ", ".join(part for part in used if part)),
+            ("used", ", ".join(part for part in used if part and not part.startswith("0 B"))),
             ("isolation", isolation_words(run.get("isolation") or {})),
             ("events", str((run.get("events") or {}).get("last_seq") or "")),
             ("artifacts", str(run.get("artifact_count") or "")),

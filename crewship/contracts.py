@@ -368,6 +368,35 @@ class ProjectRef(Message):
     project: str
 
 
+# --- garbage ----------------------------------------------------------------------------------------------------------
+
+
+class Removal(Message):
+    """Something that retention takes, or has taken; see ``crewship.retention``."""
+
+    kind: Literal["run", "artifacts", "log", "source", "image", "dependencies", "volume", "network"]
+    name: str
+    why: str
+    bytes: int | None = None
+    """None: not known."""
+    host: str | None = None
+
+
+class GarbageInput(Message):
+    dry_run: bool
+    limit: int = 200
+    """At most so many of the records, and of each host; what is left is for the next round."""
+
+
+class GarbageResult(Message):
+    removals: list[Removal]
+    more: bool
+    """There was more than the limit."""
+    hosts: list[str] = []
+    """Where images may be."""
+    unreachable_hosts: list[str] = []
+
+
 # --- frames and tail --------------------------------------------------------------------------------------------------
 
 TailMessage = dict[str, Any]

@@ -12,8 +12,9 @@ A run's path is four calls: create, attach, start, and wait or kill. Nothing is 
 """
 
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
+from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any, Literal
 
@@ -23,8 +24,10 @@ import urllib3.exceptions
 from docker.types import Mount, Ulimit
 
 from crewship.docker_connection import DockerConnection, ensure_bridge, has_status, translated
+from crewship.docker_meter import open_meter
 from crewship.docker_stream import DockerStream
 from crewship.engine import (
+    LABEL_DEPLOYMENT,
     LABEL_INSTANCE,
     LABEL_KIND,
     ArchiveFile,
@@ -33,8 +36,10 @@ from crewship.engine import (
     ContainerSpec,
     ContainerState,
     ImageMissing,
+    ImageState,
 )
 from crewship.errors import Conflict, Unavailable
+from crewship.recording import Looks
 from crewship.streams import as_file
 
 UID = 10001
@@ -115,7 +120,8 @@ class DockerEngine:
             cap_drop=["ALL"],
             security_opt=["no-new-privileges:true"],
             tmpfs=_TMPFS,
-            mounts=[Mount(target=APP, source=None, type="volume")],
+            # Labelled, so that one that the engine leaves behind (it was killed in a removal) is known as ours.
+            mounts=[Mount(target=APP, source=None, type="volume", labels={LABEL_INSTANCE: self.instance})],
             mem_limit=limits.memory_bytes,
             memswap_limit=limits.memory_bytes,
             # As a quota: Docker refuses nano_cpus beyond the host's CPUs, and a config may come from a larger host.
@@ -228,18 +234,30 @@ class DockerEngine:
                 api.wait(container, condition="removed")
 
     def list(self, kind: str | None = None) -> list[ContainerState]:
+        states = []
+        for row in self._rows(kind):
+            with suppress(ContainerMissing):
+                states.append(self.inspect(row["Id"]))
+        return states
+
+    def names(self) -> set[str]:
+        # One that is being removed may have no name any more.
+        return {row["Names"][0].lstrip("/") for row in self._rows() if row["Names"]}
+
+    def _rows(self, kind: str | None = None) -> Iterable[Any]:
         wanted = LABEL_KIND if kind is None else f"{LABEL_KIND}={kind}"
         with translated():
             rows = self.connection.api.containers(
                 all=True, filters={"label": [f"{LABEL_INSTANCE}={self.instance}", wanted]}
             )
-        states = []
-        for row in rows:
-            # A container that a person made from one of our images inherits the image's labels and is not ours.
-            if row["Labels"].get(LABEL_KIND) in _KINDS:
-                with suppress(ContainerMissing):
-                    states.append(self.inspect(row["Id"]))
-        return states
+        # A container that a person made from one of our images inherits the image's labels and is not ours.
+        return [row for row in rows if row["Labels"].get(LABEL_KIND) in _KINDS]
+
+    def meter(self, container: str) -> Looks | None:
+        try:
+            return open_meter(self.connection.api, container)
+        except Unavailable:
+            return None
 
     def archive(self, container: str, path: str) -> Iterator[ArchiveFile]:
         api = self.connection.api
@@ -288,13 +306,63 @@ class DockerEngine:
                     raise Conflict(f"Image {image} is in use") from error
                 raise
 
-    def remove_volume(self, volume: str) -> None:
+    def images(self) -> Sequence[ImageState]:
+        with translated():
+            rows = {row["Id"]: row for row in self.connection.api.images(all=True)}
+        children: dict[str, set[str]] = {}
+        for row in rows.values():
+            children.setdefault(row["ParentId"], set()).add(row["Id"])
+        return [
+            ImageState(
+                id=row["Id"],
+                name=next(iter(row["RepoTags"] or ()), row["Id"]),
+                size_bytes=row["Size"] - rows.get(row["ParentId"], {"Size": 0})["Size"],
+                created_at=datetime.fromtimestamp(row["Created"], UTC),
+                deployment_id=(row["Labels"] or {}).get(LABEL_DEPLOYMENT),
+                is_parent_of=frozenset(children.get(row["Id"], ())),
+            )
+            for row in rows.values()
+            if (row["Labels"] or {}).get(LABEL_INSTANCE) == self.instance
+        ]
+
+    def images_in_use(self) -> set[str]:
+        with translated():
+            rows = self.connection.api.containers(all=True)
+        spares = {row["Id"] for row in self._rows("spare") if row["Names"] and "-spare-" in row["Names"][0]}
+        return {row["ImageID"] for row in rows if row["Id"] not in spares}
+
+    def remove_volume(self, volume: str) -> bool:
         with translated():
             try:
                 self.connection.api.remove_volume(volume)
             except docker.errors.APIError as error:
-                if not (has_status(error, HTTPStatus.NOT_FOUND) or has_status(error, HTTPStatus.CONFLICT)):
+                if has_status(error, HTTPStatus.CONFLICT):
+                    return False
+                if not has_status(error, HTTPStatus.NOT_FOUND):
                     raise
+        return True
+
+    def dangling_volumes(self) -> set[str]:
+        with translated():
+            ours = {"label": f"{LABEL_INSTANCE}={self.instance}", "dangling": "true"}
+            return {row["Name"] for row in self.connection.api.volumes(filters=ours)["Volumes"] or ()}
+
+    def networks(self) -> set[str]:
+        with translated():
+            rows = self.connection.api.networks(filters={"label": f"{LABEL_INSTANCE}={self.instance}"})
+        return {row["Name"] for row in rows}
+
+    def remove_network(self, network: str) -> bool:
+        with translated():
+            try:
+                self.connection.api.remove_network(network)
+            except docker.errors.APIError as error:
+                if has_status(error, HTTPStatus.FORBIDDEN):
+                    return False
+                if not has_status(error, HTTPStatus.NOT_FOUND):
+                    raise
+        self._bridges.discard(network)
+        return True
 
     def started_at(self) -> str:
         """When the daemon made its default bridge, which it does at each start that finds no running container.

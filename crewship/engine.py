@@ -4,9 +4,12 @@ Small on purpose: what runs, builds and sweeps need. Containers are named by us 
 name, and nothing that does not carry that label is ever touched.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Literal, Protocol
+
+from crewship.recording import Looks
 
 LABEL_INSTANCE = "crewship.instance"
 LABEL_KIND = "crewship.kind"
@@ -46,6 +49,20 @@ class ContainerState:
     labels: dict[str, str]
     started_at: str
     """As the engine writes it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImageState:
+    id: str
+    name: str
+    """A tag, or the id when it has none."""
+    size_bytes: int
+    """Without what it is built on."""
+    created_at: datetime
+    deployment_id: str | None
+    """None: an image of dependencies."""
+    is_parent_of: frozenset[str]
+    """Ids of the images that are built on it, anybody's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +132,14 @@ class Engine(Protocol):
         """This installation's containers, ended ones too."""
         ...
 
+    def names(self) -> set[str]:
+        """Names of this installation's containers, ended ones too, by one request: may be asked often."""
+        ...
+
+    def meter(self, container: str) -> Looks | None:
+        """How to look at what a running container uses; None when it does not run, or when the engine does not answer."""
+        ...
+
     def archive(self, container: str, path: str) -> Iterator[ArchiveFile]:
         """Regular files under folder ``path``, links and devices left out, also after the container's end."""
         ...
@@ -123,8 +148,28 @@ class Engine(Protocol):
 
     def remove_image(self, image: str) -> None: ...
 
-    def remove_volume(self, volume: str) -> None:
-        """Remove a named volume; fine when it is not there, or when a container still uses it."""
+    def images(self) -> Sequence[ImageState]:
+        """This installation's images, those of deployments and those of dependencies."""
+        ...
+
+    def images_in_use(self) -> set[str]:
+        """Ids of the images that containers were made from, anybody's, but this installation's spares."""
+        ...
+
+    def remove_volume(self, volume: str) -> bool:
+        """Remove a named volume; False when a container still uses it, fine when it is not there."""
+        ...
+
+    def dangling_volumes(self) -> set[str]:
+        """Names of this installation's volumes that no container has."""
+        ...
+
+    def networks(self) -> set[str]:
+        """Names of this installation's networks."""
+        ...
+
+    def remove_network(self, network: str) -> bool:
+        """Remove a network; False when a running container is attached to it, fine when it is not there."""
         ...
 
     def started_at(self) -> str:

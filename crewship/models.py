@@ -34,6 +34,9 @@ class Deployment(SQLModel, table=True):
     source_sha256: str
     image: str | None = None
     """Image id (digest) on ``host``."""
+    image_removed_at: datetime | None = None
+    """When retention took the image; from then on it can neither be current nor run."""
+    source_removed_at: datetime | None = None
     created_by: str = ""
     created_at: datetime = Field(default_factory=now)
     ready_at: datetime | None = None

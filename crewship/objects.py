@@ -40,6 +40,11 @@ def trimmed_key(workflow_id: str) -> str:
     return f"{log_prefix(workflow_id)}terminal.ndjson.zst"
 
 
+def samples_key(run_id: str) -> str:
+    """What the run used over its life (``crewship.recording``)."""
+    return f"{run_prefix(run_id)}samples.json"
+
+
 def artifact_key(run_id: str, name: str) -> str:
     """By a digest of the name: any name can be stored, and a second collection writes the same object."""
     return f"{run_prefix(run_id)}artifacts/{hashlib.sha256(name.encode('utf-8', 'surrogatepass')).hexdigest()}"

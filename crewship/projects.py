@@ -38,7 +38,7 @@ def rollback_target(session: Session, project: str, deployment_id: str | None) -
 
     Raises:
         NotFound: no such project or deployment.
-        Conflict: there is nothing to go back to, or the target is not ready.
+        Conflict: there is nothing to go back to, the target is not ready, or its image was removed.
     """
     if session.get(Project, project) is None:
         raise NotFound(f"There is no project {project!r}", code="project_not_found")
@@ -63,7 +63,18 @@ def rollback_target(session: Session, project: str, deployment_id: str | None) -
             code="deployment_not_ready",
             hint="crewship deployments list shows which are ready",
         )
+    require_image(deployment)
     return deployment
+
+
+def require_image(deployment: Deployment) -> None:
+    """Raise ``Conflict`` (``image_missing``) when retention has taken the deployment's image."""
+    if deployment.image_removed_at is not None:
+        raise Conflict(
+            f"The image of deployment {deployment.id} was removed: newer deployments have taken its place",
+            code="image_missing",
+            hint="deploy that version again: crewship deploy",
+        )
 
 
 def switch(session: Session, project: str, deployment_id: str, actor: str) -> Switch:
@@ -71,6 +82,7 @@ def switch(session: Session, project: str, deployment_id: str, actor: str) -> Sw
 
     Raises:
         NotFound: the project is gone.
+        Conflict: the deployment's image was removed; looked at after the pointer is written, so that none is removed meanwhile.
     """
     while True:
         previous = session.exec(select(Project.current_deployment_id).where(Project.name == project)).one_or_none()
@@ -87,6 +99,7 @@ def switch(session: Session, project: str, deployment_id: str, actor: str) -> Sw
         session.rollback()
         if session.get(Project, project) is None:
             raise NotFound(f"There is no project {project!r}", code="project_not_found")
+    require_image(session.get_one(Deployment, deployment_id, populate_existing=True))
     session.add(
         Activation(project=project, deployment_id=deployment_id, previous_deployment_id=previous, actor=actor, at=now())
     )

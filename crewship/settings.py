@@ -53,6 +53,8 @@ class Settings(BaseSettings):
     """Name of this installation; label of all its containers, so that two installations share an engine safely."""
     host: str = Field(default_factory=socket.gethostname)
     """Name of this container host; part of its task queues' names."""
+    host_lost_seconds: int = Field(default=300, ge=30)
+    """After how long without a sign of a host's worker its runs are given up as ``host_lost``."""
     run_capacity: int = Field(default=4, ge=1)
     """Containers that may run at once on this host."""
 
@@ -90,6 +92,14 @@ class Settings(BaseSettings):
     max_log: str = "16g"
     log_retention_days: int = Field(default=0, ge=0)
     """After how many days a closed run's log is cut down to its terminal event; 0: kept for ever."""
+    artifact_retention_days: int = Field(default=0, ge=0)
+    """After how many days a closed run's artifacts are removed; 0: kept for ever."""
+    run_retention_days: int = Field(default=0, ge=0)
+    """After how many days a closed run is removed with all it has; 0: kept for ever."""
+    keep_deployments: int = Field(default=10, ge=1)
+    """How many of a project's newest ready deployments keep image and source, besides those that are in use."""
+    build_cache_days: int = Field(default=14, ge=0)
+    """How long dependency images that no deployment needs, and packages of idle projects, wait for another build; 0: for ever."""
     max_source_bytes: int = 200 * 1024 * 1024
     """Largest upload, compressed; unpacked at most ten times that."""
     max_input_bytes: int = 1024 * 1024

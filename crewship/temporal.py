@@ -37,6 +37,8 @@ from crewship.contracts import (
     DeployInput,
     EventsPage,
     EventsQuery,
+    GarbageInput,
+    GarbageResult,
     Head,
     ProjectRef,
     RollbackInput,
@@ -55,6 +57,9 @@ SEARCH_ATTRIBUTES = (PROJECT, DEPLOYMENT, STATUS)
 _CALL_TIMEOUT = timedelta(seconds=5)
 _QUERY_TIMEOUT = timedelta(seconds=2)
 """A query waits for a worker: with none it would hang for the whole time, so it is short."""
+
+_GARBAGE_SECONDS = 75
+"""Fifty images take half a minute; the CLI waits 90 s for an answer."""
 
 _DOWN = {
     RPCStatusCode.UNAVAILABLE,
@@ -195,6 +200,38 @@ async def rollback(client: Client, rollback: RollbackInput, queue: str) -> Rollb
         ) from error
 
 
+async def collect_garbage(client: Client, garbage: GarbageInput) -> GarbageResult:
+    """Have one step of what retention does not keep taken by ``GarbageWorkflow``, or shown, and wait for it.
+
+    Raises:
+        Unavailable: the workflow engine does not answer, or the step took too long (it goes on).
+    """
+    start = WithStartWorkflowOperation[Any, None](
+        "Garbage",
+        args=[garbage, True],
+        id=f"garbage-{new_id('x')[2:]}",
+        task_queue=contracts.WORKFLOW_QUEUE,
+        id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
+        static_summary="show what retention does not keep" if garbage.dry_run else "take what retention does not keep",
+        execution_timeout=timedelta(minutes=30),
+    )
+    try:
+        return await _call(
+            asyncio.wait_for(
+                client.execute_update_with_start_workflow(
+                    "step", start_workflow_operation=start, result_type=GarbageResult
+                ),
+                _GARBAGE_SECONDS,
+            )
+        )
+    except WorkflowUpdateRPCTimeoutOrCancelledError as error:
+        raise Unavailable(
+            "It takes longer than expected and goes on", hint="crewship gc again shows what is left"
+        ) from error
+    except WorkflowUpdateFailedError as error:
+        raise Unavailable(_what_is_away(error) or "It did not come through", hint="crewship doctor") from error
+
+
 async def query_events(client: Client, workflow_id: str, query: EventsQuery) -> EventsPage:
     """Entries of a live log.
 
@@ -210,6 +247,33 @@ async def query_head(client: Client, workflow_id: str) -> Head:
     """Where a live log stands; raises as ``query_events``."""
     handle = client.get_workflow_handle(workflow_id)
     return await _call(handle.query("head", result_type=Head, rpc_timeout=_QUERY_TIMEOUT))
+
+
+async def running_workflows(client: Client) -> set[str]:
+    """Ids of the runs' and deployments' workflows that are open, as the engine's index has them (it may lag a moment).
+
+    Raises:
+        Unavailable: the engine does not answer.
+    """
+
+    async def ids() -> set[str]:
+        query = "ExecutionStatus = 'Running' AND WorkflowType IN ('Run', 'Deploy')"
+        return {found.id async for found in client.list_workflows(query, rpc_timeout=_CALL_TIMEOUT)}
+
+    return await _call(ids())
+
+
+async def has_ended(client: Client, workflow_id: str) -> bool:
+    """Whether a workflow was started and has ended; False also when the engine knows of none.
+
+    Raises:
+        Unavailable: the engine does not answer.
+    """
+    try:
+        found = await _call(client.get_workflow_handle(workflow_id).describe(rpc_timeout=_CALL_TIMEOUT))
+    except NotFound:
+        return False
+    return found.close_time is not None
 
 
 async def signal(client: Client, workflow_id: str, name: str, argument: Any) -> None:
@@ -313,6 +377,7 @@ def _unavailable() -> Unavailable:
 
 
 __all__ = [
-    "SEARCH_ATTRIBUTES", "STATUS", "WorkflowUpdateStage", "admit_run", "cancel_run", "check", "connect", "delete_histories",
-    "query_events", "query_head", "rollback", "signal", "start_deploy", "start_project_deletion", "start_run",
+    "SEARCH_ATTRIBUTES", "STATUS", "WorkflowUpdateStage", "admit_run", "cancel_run", "check", "collect_garbage", "connect",
+    "delete_histories", "has_ended", "query_events", "query_head", "rollback", "running_workflows", "signal", "start_deploy",
+    "start_project_deletion", "start_run",
 ]  # fmt: skip

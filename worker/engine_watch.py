@@ -1,7 +1,12 @@
-"""Tells the records whether this host's container engine answers; writes only when that changes."""
+"""Tells the records that this host is there, and whether its container engine answers.
+
+The second at once when it changes. The first every ten seconds: what runs on a host that was not seen for long is given up
+(``activities.abandoned``).
+"""
 
 import asyncio
 import logging
+import time
 
 from sqlalchemy import Engine as Database
 
@@ -13,21 +18,28 @@ from crewship.hosts import record_engine
 logger = logging.getLogger(__name__)
 
 EVERY_SECONDS = 2.0
+SEEN_SECONDS = 10.0
 _UNKNOWN = ""
 
 
 async def watch_engine(engine: Engine, database: Database, host: str) -> None:
     """Until cancelled."""
     known: str | None = _UNKNOWN
+    told_at = 0.0
     while True:
         problem = await asyncio.to_thread(_problem, engine)
-        if problem != known:
+        if problem != known or time.monotonic() - told_at >= SEEN_SECONDS:
             try:
                 await asyncio.to_thread(_record, database, host, problem)
-                known = problem
+                known, told_at = problem, time.monotonic()
             except CrewshipError as error:
                 logger.warning("the engine's state could not be recorded: %s", error.detail)
         await asyncio.sleep(EVERY_SECONDS)
+
+
+def record_host(engine: Engine, database: Database, host: str) -> None:
+    """Once: before a worker takes work, so that nobody takes a host that comes back for one that is gone."""
+    _record(database, host, _problem(engine))
 
 
 def _problem(engine: Engine) -> str | None:

@@ -20,9 +20,11 @@ from datetime import timedelta
 from temporalio.client import Client
 from temporalio.worker import Worker
 
+from activities.abandoned import AbandonedActivities
 from activities.bridge import TemporalBridge
 from activities.containers import ContainerActivities
 from activities.deployments import DeploymentActivities
+from activities.garbage import GarbageActivities
 from activities.maintenance import MaintenanceActivities
 from activities.projects import ProjectActivities
 from activities.runs import RunActivities
@@ -37,10 +39,12 @@ from crewship.sealing import Sealer, load_or_create_key
 from crewship.settings import Settings
 from crewship.stores import open_store
 from crewship.tails import open_publisher
-from worker.engine_watch import watch_engine
+from worker.engine_watch import record_host, watch_engine
+from worker.reaper import reap
 from worker.sandbox import sandbox_runner
-from worker.schedule import ensure_maintenance
+from worker.schedule import ensure_schedules
 from workflows.deploy import DeployWorkflow
+from workflows.garbage import GarbageWorkflow
 from workflows.maintenance import MaintenanceWorkflow
 from workflows.project import DeleteProjectWorkflow
 from workflows.rollback import RollbackWorkflow
@@ -93,6 +97,7 @@ async def workers(settings: Settings, client: Client) -> AsyncIterator[list[Work
         settings=settings,
     )
     runs = RunActivities(store=store, database=database, tail=tail, bridge=bridge, settings=settings)
+    abandoned = AbandonedActivities(store=store, database=database, tail=tail, bridge=bridge, settings=settings)
     deployments = DeploymentActivities(
         engine=engine,
         builder=builder,
@@ -104,26 +109,38 @@ async def workers(settings: Settings, client: Client) -> AsyncIterator[list[Work
         spares=spares,
         settings=settings,
     )
-    maintenance = MaintenanceActivities(engine=engine, database=database)
+    maintenance = MaintenanceActivities(engine=engine, database=database, spares=spares)
+    garbage = GarbageActivities(engine=engine, store=store, database=database, spares=spares, settings=settings)
     projects = ProjectActivities(
         store=store, database=database, bridge=bridge, engine=engine, spares=spares, instance=settings.instance
     )
-    with contextlib.suppress(CrewshipError):
-        await asyncio.to_thread(maintenance.remove_spares)
-        await asyncio.to_thread(deployments.warm_up)
+    await asyncio.to_thread(record_host, engine, database, settings.host)
     await asyncio.to_thread(slots.find_orphans)
-    watch = asyncio.create_task(watch_engine(engine, database, settings.host))
+    with contextlib.suppress(CrewshipError):
+        await asyncio.to_thread(deployments.warm_up)
+    watches = [
+        asyncio.create_task(watch_engine(engine, database, settings.host)),
+        asyncio.create_task(reap(maintenance.sweep_containers)),
+    ]
     executors = [ThreadPoolExecutor(count) for count in (16, _CONTROL_SLOTS, settings.run_capacity, _ADOPTED)]
     try:
         yield [
             Worker(
                 client,
                 task_queue=contracts.WORKFLOW_QUEUE,
-                workflows=[RunWorkflow, DeployWorkflow, RollbackWorkflow, MaintenanceWorkflow, DeleteProjectWorkflow],
+                workflows=[
+                    RunWorkflow,
+                    DeployWorkflow,
+                    RollbackWorkflow,
+                    MaintenanceWorkflow,
+                    GarbageWorkflow,
+                    DeleteProjectWorkflow,
+                ],
                 activities=[
                     runs.close_run,
                     runs.reconcile,
-                    runs.trim_logs,
+                    garbage.collect_records,
+                    abandoned.end_abandoned,
                     deployments.close_deployment,
                     projects.stop_work,
                     projects.hosts,
@@ -149,6 +166,7 @@ async def workers(settings: Settings, client: Client) -> AsyncIterator[list[Work
                     deployments.mark_ready,
                     deployments.switch_current,
                     maintenance.sweep_containers,
+                    garbage.collect_on_host,
                     projects.remove_images,
                 ],
                 activity_executor=executors[1],
@@ -176,7 +194,8 @@ async def workers(settings: Settings, client: Client) -> AsyncIterator[list[Work
             ),
         ]
     finally:
-        watch.cancel()
+        for watch in watches:
+            watch.cancel()
         await asyncio.to_thread(spares.close)
         for executor in executors:
             executor.shutdown(wait=False, cancel_futures=True)
@@ -195,7 +214,7 @@ async def run(settings: Settings) -> None:
     async with workers(settings, client) as all_workers, contextlib.AsyncExitStack() as stack:
         for worker in all_workers:
             await stack.enter_async_context(worker)
-        await ensure_maintenance(client, settings.host)
+        await ensure_schedules(client, settings.host)
         logger.info("worker ready: host %s, capacity %d", settings.host, settings.run_capacity)
         await stop.wait()
         logger.info("worker stops")

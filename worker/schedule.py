@@ -1,4 +1,4 @@
-"""The schedule that keeps the house in order."""
+"""The schedules that keep the house in order."""
 
 from datetime import timedelta
 
@@ -13,26 +13,49 @@ from temporalio.client import (
     ScheduleSpec,
 )
 
-from crewship.contracts import WORKFLOW_QUEUE
+from crewship.contracts import WORKFLOW_QUEUE, GarbageInput
 
-_EVERY = timedelta(seconds=30)
+_UPKEEP_EVERY = timedelta(seconds=30)
+_GARBAGE_EVERY = timedelta(minutes=10)
 
 
-async def ensure_maintenance(client: Client, host: str) -> None:
-    """Create the schedule of ``host`` unless it is there."""
+async def ensure_schedules(client: Client, host: str) -> None:
+    """Create the upkeep of ``host``, and the collection of garbage for all hosts, unless they are there."""
+    await _ensure(
+        client,
+        f"maintenance-{host}",
+        ScheduleActionStartWorkflow(
+            "Maintenance",
+            host,
+            id=f"maintenance-{host}",
+            task_queue=WORKFLOW_QUEUE,
+            execution_timeout=timedelta(minutes=10),
+            static_summary=f"upkeep of {host}",
+        ),
+        _UPKEEP_EVERY,
+    )
+    await _ensure(
+        client,
+        "garbage",
+        ScheduleActionStartWorkflow(
+            "Garbage",
+            args=[GarbageInput(dry_run=False), False],
+            id="garbage",
+            task_queue=WORKFLOW_QUEUE,
+            execution_timeout=timedelta(hours=6),
+            static_summary="take what retention does not keep",
+        ),
+        _GARBAGE_EVERY,
+    )
+
+
+async def _ensure(client: Client, schedule_id: str, action: ScheduleActionStartWorkflow, every: timedelta) -> None:
     try:
         await client.create_schedule(
-            f"maintenance-{host}",
+            schedule_id,
             Schedule(
-                action=ScheduleActionStartWorkflow(
-                    "Maintenance",
-                    host,
-                    id=f"maintenance-{host}",
-                    task_queue=WORKFLOW_QUEUE,
-                    execution_timeout=timedelta(minutes=10),
-                    static_summary=f"upkeep of {host}",
-                ),
-                spec=ScheduleSpec(intervals=[ScheduleIntervalSpec(every=_EVERY)]),
+                action=action,
+                spec=ScheduleSpec(intervals=[ScheduleIntervalSpec(every=every)]),
                 policy=SchedulePolicy(overlap=ScheduleOverlapPolicy.SKIP, catchup_window=timedelta(minutes=1)),
             ),
         )

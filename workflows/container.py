@@ -57,8 +57,9 @@ class Container:
     def __init__(self, run: RunInput, log: EventLog, attempt: int = 1) -> None:
         self._run, self._log, self._attempt = run, log, attempt
         self._held = run.held and attempt == 1
-        self._left = False
-        self._queued: workflow.ActivityHandle[ContainerFacts] | None = None
+        self._left = self._given_up = False
+        self._pending: workflow.ActivityHandle[ContainerFacts] | None = None
+        self._is_adopted = False
 
     @property
     def is_held(self) -> bool:
@@ -72,20 +73,26 @@ class Container:
     def leave_queue(self) -> None:
         """Do not start it, if it has not been; what was started is stopped by other means."""
         self._left = True
-        if self._queued is not None:
-            self._queued.cancel()
+        if self._pending is not None and not self._is_adopted:
+            self._pending.cancel()
+
+    def give_up(self) -> None:
+        """Do not wait for its host, taken for gone; a worker that has the activity in hand takes no notice of its cancel."""
+        self._left = self._given_up = True
+        if self._pending is not None:
+            self._pending.cancel()
 
     async def ended(self) -> ContainerFacts:
         """Wait for its turn, then for its end.
 
         Raises:
             QueueTimeout: its turn did not come in time.
-            ActivityError: nobody can tell what became of it.
+            ActivityError: nobody can tell what became of it, or it was given up.
         """
         await self._admitted()
         if self._left:
             return _never_began()
-        self._queued = workflow.start_activity_method(
+        self._pending = workflow.start_activity_method(
             ContainerActivities.run_container,
             self._input(epoch=0),
             task_queue=contracts.runs_queue(self._run.host),
@@ -98,8 +105,10 @@ class Container:
             summary=f"run the crew in {contracts.container_name(self._run.run_id, self._attempt)}",
         )
         try:
-            return await self._queued
+            return await self._pending
         except ActivityError as error:
+            if self._given_up:
+                raise
             if is_cancelled_exception(error):  # there was no free slot yet
                 return _never_began()
             if _is_timeout(error, TimeoutType.SCHEDULE_TO_START):
@@ -119,15 +128,18 @@ class Container:
             raise QueueTimeout from None
 
     async def _adopted(self) -> ContainerFacts:
-        return await workflow.execute_activity_method(
+        self._is_adopted = True
+        self._pending = workflow.start_activity_method(
             ContainerActivities.run_container,
             self._input(epoch=max(1 + contracts.epoch_before(self._attempt), self._log.epoch)),
             task_queue=contracts.adoption_queue(self._run.host),
             heartbeat_timeout=HEARTBEAT_TIMEOUT,
             start_to_close_timeout=self._longest(),
             retry_policy=_ADOPT,
+            cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
             summary=f"adopt {contracts.container_name(self._run.run_id, self._attempt)}",
         )
+        return await self._pending
 
     def _input(self, epoch: int) -> RunContainerInput:
         run = self._run

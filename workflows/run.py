@@ -11,6 +11,7 @@ The terminal state is decided here, in one place, from facts. A cancel by signal
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 from datetime import timedelta
 from typing import TypeVar
 
@@ -49,6 +50,12 @@ RETRY_DELAY_MS = 1000
 """Before the second attempt of a crew that failed; twice as long before each further one."""
 MAX_RETRY_DELAY_MS = 60_000
 
+_HOST_LOST = RunError(
+    code="host_lost",
+    message="The host that ran the container cannot be reached any more",
+    hint="look at the worker's log; crewship doctor",
+)
+
 _TERMINAL = {"succeeded": "run.completed", "failed": "run.failed", "canceled": "run.canceled"}
 
 
@@ -65,6 +72,7 @@ class RunWorkflow(Logged):
         self.stops: list[asyncio.Task[None]] = []
         self.attempt = 1
         self.earlier: list[ContainerFacts] = []
+        self.is_host_lost = False
 
     @workflow.signal(description="Stop the run; with force without grace")
     def cancel(self, cancel: CancelInput) -> None:
@@ -77,6 +85,11 @@ class RunWorkflow(Logged):
     @workflow.query(description="Where the log stands")
     def head(self) -> Head:
         return super().head().model_copy(update={"held": self.container.is_held})
+
+    @workflow.signal(description="The host that has the container is gone for good")
+    def host_lost(self, host: str) -> None:
+        workflow.set_current_details(f"host {host} is gone")
+        self.is_host_lost = True
 
     def _request_cancel(self, force: bool) -> None:
         if not self.cancel_requested:
@@ -105,6 +118,8 @@ class RunWorkflow(Logged):
                 break
             self._begin_attempt(facts)
         finished = await self._finished(lost)
+        if self.is_host_lost:
+            status, error = "failed", _HOST_LOST
         if finished.limit_exceeded and status == "succeeded":
             limited = facts.model_copy(update={"artifact_limit": True})
             status, error = classify(limited, None, timeout_seconds=run.timeout_seconds)
@@ -134,15 +149,21 @@ class RunWorkflow(Logged):
     async def _ended(self) -> tuple[ContainerFacts, RunError | None]:
         """Wait for the container's end; on a cancel have it stopped, harder when asked again."""
         watch = asyncio.create_task(self._stop_when_asked())
+        give_up = asyncio.create_task(self._give_up_when_lost(self.container.give_up))
         try:
-            return await self._uninterrupted(asyncio.create_task(self.container.ended())), None
+            facts = await self._uninterrupted(asyncio.create_task(self.container.ended()))
+            if not facts.canceled_before_start:
+                self.is_host_lost = False  # it was there after all
+            return facts, None
         except QueueTimeout:
             return ContainerFacts(started=False, end=None), _queue_timeout(self.run_input)
         except ActivityError as error:
-            return ContainerFacts(started=False, end=self.log.end), _lost(error)
+            lost = _HOST_LOST if self.is_host_lost else _lost(error)
+            return ContainerFacts(started=self.log.next_seq > 1, end=self.log.end), lost
         finally:
             watch.cancel()
             await asyncio.gather(*self.stops, return_exceptions=True)  # their times are part of the outcome
+            give_up.cancel()
 
     async def _finished(self, lost: RunError | None) -> FinishResult:
         """Have what is left of the last container collected and removed."""
@@ -154,21 +175,26 @@ class RunWorkflow(Logged):
 
     async def _finish(self, *, collect: bool, patience: timedelta = timedelta(hours=1)) -> FinishResult | None:
         """Remove the attempt's container; None when its host does not get to it in time."""
+        finish = workflow.start_activity_method(
+            ContainerActivities.finish_container,
+            FinishInput(run_id=self.run_input.run_id, attempt=self.attempt, collect=collect),
+            task_queue=contracts.host_queue(self.run_input.host),
+            heartbeat_timeout=HEARTBEAT_TIMEOUT,
+            start_to_close_timeout=timedelta(minutes=30),
+            schedule_to_close_timeout=patience,
+            retry_policy=RETRY,
+            cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+            summary="collect artifacts, remove the container" if collect else "remove the container",
+        )
+        give_up = asyncio.create_task(self._give_up_when_lost(finish.cancel))
         try:
-            return await self._uninterrupted(
-                workflow.start_activity_method(
-                    ContainerActivities.finish_container,
-                    FinishInput(run_id=self.run_input.run_id, attempt=self.attempt, collect=collect),
-                    task_queue=contracts.host_queue(self.run_input.host),
-                    heartbeat_timeout=HEARTBEAT_TIMEOUT,
-                    start_to_close_timeout=timedelta(minutes=30),
-                    schedule_to_close_timeout=patience,
-                    retry_policy=RETRY,
-                    summary="collect artifacts, remove the container" if collect else "remove the container",
-                )
-            )
+            finished = await self._uninterrupted(finish)
         except ActivityError:
             return None
+        finally:
+            give_up.cancel()
+        self.is_host_lost = False
+        return finished
 
     async def _uninterrupted(self, handle: "asyncio.Task[T]") -> T:
         """Wait for an activity; a cancel of the workflow (the UI's button) becomes a cancel of the run."""
@@ -179,6 +205,13 @@ class RunWorkflow(Logged):
                 if handle.cancelled():
                     raise
                 self._request_cancel(force=False)
+
+    async def _give_up_when_lost(self, give_up: Callable[[], object]) -> None:
+        """End the wait for a worker that never comes."""
+        await workflow.wait_condition(lambda: self.is_host_lost)
+        give_up()
+        for stop in self.stops:
+            stop.cancel()
 
     async def _stop_when_asked(self) -> None:
         await workflow.wait_condition(lambda: self.cancel_requested)
@@ -207,6 +240,7 @@ class RunWorkflow(Logged):
             ),
             task_queue=contracts.host_queue(self.run_input.host),
             start_to_close_timeout=timedelta(minutes=2),
+            schedule_to_start_timeout=timedelta(seconds=5) if self.is_host_lost else None,
             retry_policy=RETRY,
             summary="stop the container" + (" at once" if force else ""),
         )
@@ -307,8 +341,4 @@ def _lost(error: ActivityError) -> RunError:
             message="The run's container could not be made or followed",
             hint="look at the worker's log and the Temporal UI; crewship doctor",
         )
-    return RunError(
-        code="host_lost",
-        message="The host that ran the container cannot be reached any more",
-        hint="look at the worker's log; crewship doctor",
-    )
+    return _HOST_LOST

@@ -56,6 +56,8 @@ class DeploymentRead(Read):
     status: DeploymentStatus
     config: dict[str, Any]
     image: str | None
+    image_removed_at: Time | None
+    """Set once retention took the image: deploy that version again to go back to it."""
     source_sha256: str
     created_at: Time
     ready_at: Time | None
@@ -73,6 +75,7 @@ class DeploymentRead(Read):
             status=row.status,
             config=row.config,
             image=row.image,
+            image_removed_at=row.image_removed_at,
             source_sha256=row.source_sha256,
             created_at=row.created_at,
             ready_at=row.ready_at,

@@ -27,6 +27,7 @@ from crewship.errors import Conflict, InvalidRequest, NotFound, TooLarge, Unavai
 from crewship.hosts import require_engine
 from crewship.ids import new_id
 from crewship.models import Deployment, Run, RunLabel
+from crewship.projects import require_image
 from crewship.settings import Settings
 
 router = APIRouter(prefix="/runs", tags=["runs"])
@@ -266,6 +267,7 @@ def _deployment(session: Session, caller: Caller, body: RunCreate) -> Deployment
             code="deployment_not_ready",
             hint="crewship deployments list shows which are ready",
         )
+    require_image(deployment)
     return deployment
 
 

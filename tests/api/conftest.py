@@ -20,6 +20,8 @@ from crewship.contracts import (
     DeployInput,
     EventsPage,
     EventsQuery,
+    GarbageInput,
+    GarbageResult,
     ProjectRef,
     RollbackInput,
     RollbackResult,
@@ -48,6 +50,8 @@ class FakeDispatch:
         self.queries = 0
         self.logs: dict[str, ScriptedLog] = {}
         self.rollback_result = RollbackResult(deployment_id="dep_1", previous_deployment_id="dep_2", changed=True)
+        self.garbage: list[GarbageInput] = []
+        self.garbage_result = GarbageResult(removals=[], more=False)
         self.worker_count = 1
         self.on_cancel: Callable[[str], None] | None = None
 
@@ -86,6 +90,11 @@ class FakeDispatch:
         self._up("rollback")
         self.rollbacks.append((rollback, queue))
         return self.rollback_result
+
+    async def collect_garbage(self, garbage: GarbageInput) -> GarbageResult:
+        self._up("collect_garbage")
+        self.garbage.append(garbage)
+        return self.garbage_result
 
     async def query_events(self, workflow_id: str, query: EventsQuery) -> EventsPage:
         self.queries += 1

@@ -46,7 +46,8 @@ async def test_an_upload_is_kept_recorded_and_built(api: Api) -> None:
     digest = hashlib.sha256(SOURCE).hexdigest()
     assert body == {
         "id": body["id"], "project": "crew", "status": "pending", "config": body["config"], "image": None,
-        "source_sha256": digest, "created_at": body["created_at"], "ready_at": None, "error": None, "current": False,
+        "image_removed_at": None, "source_sha256": digest,
+        "created_at": body["created_at"], "ready_at": None, "error": None, "current": False,
         "events": {"last_seq": None}, "warnings": [],
     }  # fmt: skip
     assert body["config"]["entrypoint"] == "main:kickoff"

@@ -82,6 +82,9 @@ class Platform:
         self.next_log: Log = Log()
         self.fail_next: list[Response] = []
         self.rollback_changed = True
+        self.garbage: list[dict[str, Any]] = []
+        """What retention does not keep; one goes with each call."""
+        self.samples: list[dict[str, Any]] = []
 
     # --- what tests put in --------------------------------------------------------------------------------------------
 
@@ -268,6 +271,19 @@ class Platform:
         @app.get("/v1/runs/{run_id}/artifacts/{name:path}")
         def artifact(run_id: str, name: str) -> Any:
             return Response(self.artifacts[run_id][name], media_type="text/plain")
+
+        @app.get("/v1/runs/{run_id}/samples")
+        def samples(run_id: str) -> Any:
+            return {"interval_ms": 500, "samples": self.samples}
+
+        @app.post("/v1/gc")
+        def gc(dry_run: bool = False) -> Any:
+            shown = self.garbage if dry_run else self.garbage[:1]
+            self.garbage = self.garbage if dry_run else self.garbage[1:]
+            return {
+                "dry_run": dry_run, "removals": shown, "bytes": sum(item["bytes"] or 0 for item in shown),
+                "more": bool(self.garbage) and not dry_run, "unreachable_hosts": ["there"],
+            }  # fmt: skip
 
         return app
 

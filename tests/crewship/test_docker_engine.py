@@ -6,13 +6,23 @@ import secrets
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from crewship.docker_connection import DockerConnection
 from crewship.docker_engine import DockerEngine
-from crewship.engine import Attachment, ContainerMissing, ContainerSpec, ImageMissing, Limits
+from crewship.engine import (
+    LABEL_DEPLOYMENT,
+    LABEL_INSTANCE,
+    LABEL_KIND,
+    Attachment,
+    ContainerMissing,
+    ContainerSpec,
+    ImageMissing,
+    Limits,
+)
 from crewship.errors import Conflict, Unavailable
 from tests.fixtures.engine import connection, engine, platform_image, probe_image  # noqa: F401
 
@@ -195,6 +205,7 @@ def test_rename_and_list(
     engine.rename(one, name)
     assert {state.id for state in engine.list()} >= {one, other}
     assert {state.name for state in engine.list("run")} >= {name}
+    assert engine.names() >= {state.name for state in engine.list()}
     assert engine.list("smoke") == []
     assert DockerEngine("another-installation", connection).list() == []
     with pytest.raises(Conflict):
@@ -387,6 +398,58 @@ def test_images(engine: DockerEngine, connection: DockerConnection, spec: Callab
     engine.remove(container)
     engine.remove_image(image)
     assert not engine.image_exists(image)
+
+
+def test_images_and_what_they_are_built_on(
+    engine: DockerEngine,  # noqa: F811
+    connection: DockerConnection,  # noqa: F811
+    spec: Callable[..., ContainerSpec],
+) -> None:
+    def commit(image: str, **labels: str) -> str:
+        container = engine.create(replace(spec(), image=image))
+        conf = {"Labels": {LABEL_INSTANCE: engine.instance, LABEL_KIND: "image"} | labels}
+        made = connection.api.commit(container, "crewship/test-image", secrets.token_hex(4), conf=conf)["Id"]
+        assert image != spec().image or engine.images_in_use() >= {connection.api.inspect_image(image)["Id"]}
+        engine.remove(container)
+        return str(made)
+
+    below = commit(spec().image)
+    above = commit(below, **{LABEL_DEPLOYMENT: "dep_1"})
+    found = {image.id: image for image in engine.images()}
+    assert found.keys() >= {below, above}
+    assert (found[below].deployment_id, found[above].deployment_id) == (None, "dep_1")
+    assert found[below].is_parent_of == {above}
+    assert found[above].name.startswith("crewship/test-image:")
+    assert found[above].size_bytes < connection.api.inspect_image(above)["Size"]
+    for image in (above, below):
+        engine.remove_image(image)
+    assert not {above, below} & {image.id for image in engine.images()}
+
+
+def test_volumes_and_networks_that_nobody_has(
+    engine: DockerEngine,  # noqa: F811
+    connection: DockerConnection,  # noqa: F811
+    spec: Callable[..., ContainerSpec],
+) -> None:
+    name = f"cst{secrets.token_hex(4)}"
+    with probing(engine, spec(name)) as used:
+        (mount,) = connection.api.inspect_container(used.container)["Mounts"]
+        volume = connection.api.inspect_volume(mount["Name"])
+        assert volume["Labels"] == {LABEL_INSTANCE: engine.instance}
+        left = connection.api.create_volume(labels=volume["Labels"])["Name"]
+        others = connection.api.create_volume(labels={LABEL_INSTANCE: "another-installation"})["Name"]
+        assert left in engine.dangling_volumes()
+        assert not {others, volume["Name"]} & engine.dangling_volumes()
+        assert name in engine.networks()
+        assert not engine.remove_volume(volume["Name"])
+        assert not engine.remove_network(name)
+    assert engine.remove_volume(left)
+    assert engine.remove_volume(left)
+    assert left not in engine.dangling_volumes()
+    connection.api.remove_volume(others)
+    assert engine.remove_network(name)
+    assert engine.remove_network(name)
+    assert name not in engine.networks()
 
 
 def test_an_engine_that_is_down(tmp_path: Path) -> None:

@@ -76,7 +76,7 @@ def test_the_worker_is_killed(platform: CrewshipDev, probe: str) -> None:
     assert platform.http.post(f"/runs/{canceled}/cancel").status_code == 202
 
     run = platform.ended(short)
-    assert (run["status"], run["output"]) == ("succeeded", 10)
+    assert (run["status"], run["output"]) == ("succeeded", 10), run
     messages = [event["data"]["message"] for event in platform.events(short, types="log")]
     assert messages[1:] == [f"tick {number}" for number in range(10)]
 

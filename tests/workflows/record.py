@@ -16,13 +16,16 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.worker import Worker
 
 from crewship import temporal
-from crewship.contracts import LET_GO, Batch, CancelInput, DeployInput, RunInput
+from crewship.contracts import LET_GO, Batch, CancelInput, DeployInput, GarbageInput, RunInput
 from crewship.ids import new_id
-from tests.workflows.stubs import QUEUES, DeployStubs, RunStubs, facts, failing
+from tests.workflows.stubs import QUEUES, DeployStubs, RunStubs, UpkeepStubs, facts, failing
 from worker.sandbox import sandbox_runner
 from workflows.deploy import DeployWorkflow
+from workflows.garbage import GarbageWorkflow
+from workflows.maintenance import MaintenanceWorkflow
 from workflows.run import RunWorkflow
 
+WORKFLOWS = [RunWorkflow, DeployWorkflow, MaintenanceWorkflow, GarbageWorkflow]
 FOLDER = Path(__file__).parent / "histories"
 
 
@@ -34,7 +37,7 @@ async def main(address: str, names: list[str]) -> None:
             return
         async with contextlib.AsyncExitStack() as stack:
             for queue in QUEUES:
-                workflows = [RunWorkflow, DeployWorkflow] if queue == QUEUES[0] else []
+                workflows = WORKFLOWS if queue == QUEUES[0] else []
                 worker = Worker(
                     client,
                     task_queue=queue,
@@ -48,8 +51,11 @@ async def main(address: str, names: list[str]) -> None:
             await handle.result()
             history = json.loads((await handle.fetch_history()).to_json())
         _scrub(history)
+        path = FOLDER / f"{name}.json"
         FOLDER.mkdir(exist_ok=True)
-        (FOLDER / f"{name}.json").write_text(json.dumps({"workflow_id": workflow_id, "history": history}, indent=1))
+        if path.exists():  # an old shape stays as it was
+            return
+        path.write_text(json.dumps({"workflow_id": workflow_id, "history": history}, indent=1))
 
     def run_input(**changes: Any) -> RunInput:
         return RunInput(
@@ -87,6 +93,21 @@ async def main(address: str, names: list[str]) -> None:
         await temporal.start_deploy(client, started)
         return f"deploy-{started.deployment_id}"
 
+    async def lost(stubs: RunStubs) -> str:
+        started = run_input(host="gone")
+        await temporal.start_run(client, started)
+        await client.get_workflow_handle(f"run-{started.run_id}").signal("host_lost", "gone")
+        return f"run-{started.run_id}"
+
+    async def maintain(_: UpkeepStubs) -> str:
+        await client.start_workflow("Maintenance", "test", id="maintenance-test", task_queue=QUEUES[0])
+        return "maintenance-test"
+
+    async def collect(_: UpkeepStubs) -> str:
+        start = [GarbageInput(dry_run=False), False]
+        await client.start_workflow("Garbage", args=start, id="garbage", task_queue=QUEUES[0])
+        return "garbage"
+
     retried, adopted = RunStubs(), RunStubs()
     retried.failures = 1
     adopted.failures, adopted.failure = 1, LET_GO
@@ -98,6 +119,9 @@ async def main(address: str, names: list[str]) -> None:
         "run-held-1": (RunStubs(), held),
         "run-queue-timeout-1": (RunStubs(), too_long),
         "run-adopted-1": (adopted, run),
+        "run-host-lost-1": (RunStubs(), lost),
+        "maintenance-1": (UpkeepStubs(), maintain),
+        "garbage-1": (UpkeepStubs(), collect),
         "deploy-ready-1": (DeployStubs(), deploy),
         "deploy-failed-1": (DeployStubs(failing="smoke_boot"), deploy),
     }

@@ -16,6 +16,9 @@ from crewship.contracts import (
     EndFacts,
     FinishInput,
     FinishResult,
+    GarbageInput,
+    GarbageResult,
+    Removal,
     RunContainerInput,
     RunError,
     StepResult,
@@ -69,6 +72,8 @@ class RunStubs:
         """The attempt whose container goes on until it is stopped."""
         self.hopeless: set[str] = set()
         """Activities that fail for good."""
+        self.closes_lost = 0
+        """How many attempts to close are cut off, as by a worker that is killed."""
 
     def all(self) -> list[Any]:
         return [self.run_container, self.stop_container, self.finish_container, self.close_run]
@@ -149,6 +154,30 @@ class DeployStubs:
     @activity.defn
     async def close_deployment(self, close: CloseDeploymentInput) -> None:
         self.closed.append(close)
+
+
+class UpkeepStubs:
+    """What upkeep and the collection of garbage find."""
+
+    def all(self) -> list[Any]:
+        return [self.reconcile, self.end_abandoned, self.collect_records, self.collect_on_host]
+
+    @activity.defn
+    async def reconcile(self) -> int:
+        return 0
+
+    @activity.defn
+    async def end_abandoned(self) -> int:
+        return 1
+
+    @activity.defn
+    async def collect_records(self, garbage: GarbageInput) -> GarbageResult:
+        removal = Removal(kind="run", name="run_1", why="old", bytes=1)
+        return GarbageResult(removals=[removal], more=False, hosts=["test"])
+
+    @activity.defn
+    async def collect_on_host(self, garbage: GarbageInput) -> GarbageResult:
+        return GarbageResult(removals=[], more=False)
 
 
 QUEUES = (

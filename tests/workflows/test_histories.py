@@ -8,22 +8,21 @@ from temporalio.client import WorkflowHistory
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.worker import Replayer
 
+from tests.workflows.record import WORKFLOWS
 from worker.sandbox import sandbox_runner
-from workflows.deploy import DeployWorkflow
-from workflows.run import RunWorkflow
 
 HISTORIES = sorted((Path(__file__).parent / "histories").glob("*.json"))
 
 
 def test_there_are_histories() -> None:
-    assert {path.stem.partition("-")[0] for path in HISTORIES} == {"run", "deploy"}
+    assert {path.stem.partition("-")[0] for path in HISTORIES} == {"run", "deploy", "maintenance", "garbage"}
 
 
 @pytest.mark.parametrize("path", HISTORIES, ids=lambda path: path.stem)
 async def test_it_replays(path: Path) -> None:
     recorded = json.loads(path.read_text())
     replayer = Replayer(
-        workflows=[RunWorkflow, DeployWorkflow],
+        workflows=WORKFLOWS,
         workflow_runner=sandbox_runner(),
         data_converter=pydantic_data_converter,
     )

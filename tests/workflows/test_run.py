@@ -11,7 +11,7 @@ from temporalio import activity
 from temporalio.client import Client, WorkflowHandle
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.exceptions import ApplicationError
-from temporalio.worker import Replayer
+from temporalio.worker import Replayer, Worker
 
 from crewship import contracts, temporal
 from crewship.contracts import (
@@ -29,7 +29,7 @@ from crewship.contracts import (
 )
 from crewship.events import Event, parse
 from crewship.ids import new_id
-from tests.workflows.stubs import RunStubs, facts, failing
+from tests.workflows.stubs import QUEUES, RunStubs, facts, failing
 from worker.sandbox import sandbox_runner
 from workflows.run import RunWorkflow
 
@@ -445,6 +445,67 @@ async def test_priority_and_fairness_are_the_task_queues(client: Client, serving
         if (task := event.activity_task_scheduled_event_attributes).activity_type.name == "run_container"
     )
     assert (priority.priority_key, priority.fairness_key) == (1, "p")
+
+
+@pytest.mark.parametrize("canceled", [False, True], ids=["alone", "after a cancel"])
+async def test_a_host_that_is_gone(client: Client, canceled: bool) -> None:
+    """No worker serves the host's queues: the run waits until it is told that none will."""
+    stubs = RunStubs()
+    only = Worker(
+        client,
+        task_queue=QUEUES[0],
+        workflows=[RunWorkflow],
+        activities=[stubs.close_run],
+        workflow_runner=sandbox_runner(),
+    )
+    async with only:
+        handle = await start(client)
+        if canceled:
+            await handle.signal("cancel", CancelInput())
+        await handle.signal("host_lost", "test")
+        async with asyncio.timeout(30):
+            result = await handle.result()
+    assert result == {"status": "failed", "error_code": "host_lost"}
+    assert stubs.closed[0].error is not None
+    assert stubs.closed[0].error.code == "host_lost"
+
+
+async def test_a_host_that_is_gone_before_its_container_was_adopted(client: Client) -> None:
+    stubs = RunStubs()
+
+    @activity.defn(name="run_container")
+    async def leaving(run: RunContainerInput) -> ContainerFacts:
+        raise ApplicationError("goes on", type="LetGo")
+
+    async def is_to_be_adopted(handle: WorkflowHandle[Any, Any]) -> bool:
+        history = await handle.fetch_history()
+        queues = [event.activity_task_scheduled_event_attributes.task_queue.name for event in history.events]
+        return contracts.adoption_queue("test") in queues
+
+    runner = sandbox_runner()
+    records = Worker(
+        client, task_queue=QUEUES[0], workflows=[RunWorkflow], activities=[stubs.close_run], workflow_runner=runner
+    )
+    async with records, Worker(client, task_queue=contracts.runs_queue("test"), activities=[leaving]):
+        handle = await start(client)
+        async with asyncio.timeout(30):
+            while not await is_to_be_adopted(handle):
+                await asyncio.sleep(0.05)
+            await handle.signal("host_lost", "test")
+            result = await handle.result()
+    assert result == {"status": "failed", "error_code": "host_lost"}
+
+
+async def test_a_host_that_was_taken_for_gone_and_is_there(client: Client, serving: Serving) -> None:
+    stubs = RunStubs(waits=True)
+    async with serving(stubs.all()):
+        handle = await start(client)
+        await stubs.began.wait()
+        await handle.signal("host_lost", "test")
+        await handle.query("head", result_type=Head)
+        stubs.end.set()
+        result = await handle.result()
+    assert result["status"] == "succeeded"
 
 
 async def test_a_worker_that_is_killed_while_it_closes_the_run(client: Client, serving: Serving) -> None:
