@@ -5,10 +5,12 @@ from .wire import dumps
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
 OUTPUT_LIMIT_BYTES = 4 << 20
 _DEPTH_LIMIT = 200
+_PLACE_LIMIT = 200
 _INTEGERS = range(-(1 << 63), 1 << 64)
 """What JSON parsers on the way take; a larger integer would come out as something else."""
 
@@ -25,13 +27,20 @@ class InvalidOutput(Exception):
         self.hint = hint
 
 
-def encode(value: "Any") -> "Any":
+def encode(value: "Any", warn: "Callable[[str], None] | None" = None) -> "Any":
     """``value`` in dicts, lists, strings and numbers alone.
+
+    Args:
+        warn: Called once, with the first place, when NaN or an infinity became null.
 
     Raises:
         InvalidOutput: names the place (``output["rows"][3]``) and the type.
     """
-    out = _encode(value, "output", 0, set())
+    lost: list[str] = []
+    out = _encode(value, "output", 0, set(), lost)
+    if lost and warn is not None:
+        more = f", as are {len(lost) - 1:,} more places" if len(lost) > 1 else ""
+        warn(f"{lost[0][:_PLACE_LIMIT]} is NaN or infinite{more}. JSON has no such number: it is null in the output.")
     size = len(dumps(out).encode("utf-8", "replace"))
     if size > OUTPUT_LIMIT_BYTES:
         raise InvalidOutput(
@@ -41,7 +50,7 @@ def encode(value: "Any") -> "Any":
     return out
 
 
-def _encode(value: "Any", path: str, depth: int, above: "set[int]") -> "Any":
+def _encode(value: "Any", path: str, depth: int, above: "set[int]", lost: "list[str]") -> "Any":
     if depth > _DEPTH_LIMIT:
         raise InvalidOutput(
             f"{path[:200]}… is nested deeper than {_DEPTH_LIMIT} levels.", "Return a flatter structure."
@@ -59,19 +68,30 @@ def _encode(value: "Any", path: str, depth: int, above: "set[int]") -> "Any":
     if type(form) is int and form not in _INTEGERS:
         raise InvalidOutput(f"{path} is an integer of more than 64 bits.", "Return it as a string.")
     if type(form) not in (dict, list):
+        if form is None and value is not None and _is_no_number(value):
+            lost.append(path)
         return form
     above.add(id(value))
     try:
         if type(form) is list:
-            return [_encode(item, f"{path}[{index}]", depth + 1, above) for index, item in enumerate(form)]
+            return [_encode(item, f"{path}[{index}]", depth + 1, above, lost) for index, item in enumerate(form)]
         return {
             _key(key, path): _encode(
-                item, f'{path}["{key}"]' if isinstance(key, str) else f"{path}[{key!r}]", depth + 1, above
+                item, f'{path}["{key}"]' if isinstance(key, str) else f"{path}[{key!r}]", depth + 1, above, lost
             )
             for key, item in form.items()
         }
     finally:
         above.discard(id(value))
+
+
+def _is_no_number(value: object) -> bool:
+    """Whether it is NaN or an infinity: a float, one of numpy's, or an enum's member."""
+    try:
+        number = float(getattr(value, "value", value))  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return False
+    return number - number != 0
 
 
 def _key(key: object, path: str) -> str:

@@ -48,14 +48,19 @@ def kind_of(found: "Any") -> str:
     """What an entrypoint is: ``crew``, ``crewbase``, ``flow``, ``langgraph``, ``runnable``, ``class`` or a sort of function.
 
     Raises:
-        EntrypointError: it is nothing that can be called with an input.
+        EntrypointError: it is nothing that can be called with an input, or only seems so (a class that makes an object).
     """
     if isinstance(found, type):
-        if getattr(found, "is_crew_class", False):
-            return "crewbase"
-        if callable(getattr(found, "kickoff", None)):
-            return "flow" if _is_flow(found) else "class"
+        if getattr(found, "is_crew_class", False) or callable(getattr(found, "kickoff", None)):
+            _check_made_without_arguments(found)
+            if getattr(found, "is_crew_class", False):
+                return "crewbase"
+            if _is_flow(found):
+                return "flow"
+            _check_kickoff(found)
+            return "class"
         if callable(getattr(found, "crew", None)):
+            _check_made_without_arguments(found)
             return "crewbase"
         if is_graph(found) or is_graph_builder(found):
             raise EntrypointError(
@@ -64,7 +69,10 @@ def kind_of(found: "Any") -> str:
                 "Name the compiled graph, or a function that returns it.",
             )
     elif callable(getattr(found, "kickoff", None)):
-        return "flow" if _is_flow(type(found)) else "crew"
+        if _is_flow(type(found)):
+            return "flow"
+        _check_kickoff(found)
+        return "crew"
     elif is_graph(found) or is_graph_builder(found):
         return "langgraph"
     elif callable(getattr(found, "crew", None)):
@@ -77,15 +85,58 @@ def kind_of(found: "Any") -> str:
             f"The entrypoint is {_a(type(found).__name__)}, which cannot be called.",
             "Name a function, a CrewAI crew or flow, or a LangGraph graph.",
         )
-    arguments(found, {})
     if isinstance(found, type):
-        return "class"
+        raise EntrypointError(
+            "entrypoint_not_callable",
+            f"{found.__qualname__} is a class without a kickoff method: calling it would make an object and run nothing.",
+            _function_for(found),
+        )
+    arguments(found, {})
     flags = getattr(getattr(_unwrapped(found), "__code__", None), "co_flags", 0)
     if flags & _ASYNC_GENERATOR:
         return "async_generator"
     if flags & _COROUTINE:
         return "async_function"
     return "generator" if flags & _GENERATOR else "function"
+
+
+def _check_made_without_arguments(kind: type) -> None:
+    """The platform makes the object itself, before it knows an input."""
+    required = [p.name for p in parameters(kind) or () if p.required]
+    if required:
+        raise EntrypointError(
+            "entrypoint_not_callable",
+            f"{kind.__qualname__} needs the arguments {', '.join(required)} to be made.",
+            "Give them defaults, or name a function instead: "
+            f"def kickoff(inputs): return {kind.__name__}({required[0]}=...).{_method_of(kind)}",
+        )
+
+
+def _method_of(kind: type) -> str:
+    return "kickoff()" if callable(getattr(kind, "kickoff", None)) else "crew()"
+
+
+def _check_kickoff(found: "Any") -> None:
+    """Somebody's own ``kickoff`` takes the input as a function does; CrewAI's is known."""
+    kind = found if isinstance(found, type) else type(found)
+    if kind.__module__.startswith("crewai."):
+        return
+    given = next((vars(base)["kickoff"] for base in kind.__mro__ if "kickoff" in vars(base)), None)
+    self_is_missing = isinstance(found, type) and not isinstance(given, (staticmethod, classmethod))
+    arguments(found.kickoff, {}, 1 if self_is_missing else 0)
+
+
+_USUAL = ("run", "invoke", "execute", "main", "start", "__call__")
+
+
+def _function_for(kind: type) -> str:
+    """What to write in place of a class as the entrypoint."""
+    own = [name for name, value in vars(kind).items() if callable(value) and not name.startswith("_")]
+    method = next((name for name in _USUAL if name in vars(kind)), own[0] if own else None)
+    if method is None:
+        return "Name a function instead: def kickoff(inputs: dict)."
+    call = "(inputs)" if method == "__call__" else f".{method}(inputs)"
+    return f"Name a function instead, such as: def kickoff(inputs): return {kind.__name__}(){call}"
 
 
 class Parameter:
@@ -122,8 +173,10 @@ def parameters(function: "Any") -> "list[Parameter] | None":
     return [Parameter(p.name, kinds[p.kind], p.default is p.empty and p.kind not in (2, 4), p.annotation) for p in each]
 
 
-def arguments(function: "Any", value: "dict[str, Any]") -> "tuple[tuple[Any, ...], dict[str, Any]]":
+def arguments(function: "Any", value: "dict[str, Any]", bound: int = 0) -> "tuple[tuple[Any, ...], dict[str, Any]]":
     """How ``function`` is called with the input: one positional argument when it takes one, none when it takes none.
+
+    ``bound`` of its positional arguments are given otherwise (``self``).
 
     Raises:
         EntrypointError: it needs more than one.
@@ -131,7 +184,7 @@ def arguments(function: "Any", value: "dict[str, Any]") -> "tuple[tuple[Any, ...
     known = parameters(function)
     if known is None:
         return (value,), {}
-    positional = [p for p in known if p.kind == "positional"]
+    positional = [p for p in known if p.kind == "positional"][bound:]
     named = [p for p in known if p.kind == "named"]
     inputs_by_name = not positional and any(p.name == "inputs" for p in named)
     required = [p.name for p in (*positional[1:], *named) if p.required and not (inputs_by_name and p.name == "inputs")]

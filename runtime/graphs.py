@@ -31,6 +31,7 @@ class _Stream:
         self._emit = emit
         self.seen = False
         self.output: Any = None
+        self.interrupts: Any = ()
 
     def take(self, chunk: "Any") -> None:
         self.seen = True
@@ -38,10 +39,11 @@ class _Stream:
         if mode == "custom":
             path = [str(part).partition(":")[0] for part in namespace]
             self._emit({"value": data, "path": path} if path else {"value": data})
-        elif mode == "values" and not namespace:
-            self.output = data
+        elif not namespace:
+            if mode == "values":
+                self.output = data
             if isinstance(data, dict) and "__interrupt__" in data:
-                raise Interrupted(_question(data["__interrupt__"]))
+                self.interrupts = data["__interrupt__"]
 
 
 async def drive(graph: "Any", value: "dict[str, Any]", run_id: str, emit: "Callable[[dict[str, Any]], None]") -> "Any":
@@ -54,7 +56,7 @@ async def drive(graph: "Any", value: "dict[str, Any]", run_id: str, emit: "Calla
         graph = graph.compile()
     options = {
         "config": {"configurable": {"thread_id": run_id}},
-        "stream_mode": ["custom", "values"],
+        "stream_mode": ["custom", "values", "updates"],  # before 0.4 an interrupt is told in the updates alone
         "subgraphs": True,
     }
     stream = _Stream(emit)
@@ -73,6 +75,8 @@ async def drive(graph: "Any", value: "dict[str, Any]", run_id: str, emit: "Calla
                 stream.take(chunk)
 
         await asyncio.to_thread(sync)
+    if stream.interrupts:  # at the end, so that what runs beside the node that asks is not cut off
+        raise Interrupted(_question(stream.interrupts))
     return stream.output
 
 

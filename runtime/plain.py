@@ -46,7 +46,8 @@ def plain(value: "Any") -> "Any":
         return {field.name: getattr(value, field.name) for field in kind.__attrs_attrs__}
     if kind.__module__ == "numpy" or kind.__module__.startswith("numpy."):
         if hasattr(value, "tolist"):
-            return value.tolist()
+            value = value.tolist()
+            return plain(value) if type(value) is float else value
     if isinstance(value, str):
         return str.__str__(value)
     if isinstance(value, int):

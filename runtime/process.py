@@ -36,6 +36,11 @@ DEFAULTS = {
     "CREWAI_TRACING_ENABLED": "false",
     "ANONYMIZED_TELEMETRY": "False",
     "DO_NOT_TRACK": "1",
+    "AGNO_TELEMETRY": "false",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "MEM0_TELEMETRY": "False",
+    # The prices of models that came with LiteLLM, in place of a download at each import.
+    "LITELLM_LOCAL_MODEL_COST_MAP": "True",
     "COLUMNS": "120",
     # For the crew's own child processes; this one writes its lines as they come anyway.
     "PYTHONUNBUFFERED": "1",
@@ -105,7 +110,7 @@ class _Process:
             {
                 "logging": mark_levels,
                 "crewship_runtime": self._connect,
-                **_taps(self._emit, self._app),
+                **_taps(self._emit, self._note, self._app),
             },
             self._tap_failed,
         ).install()
@@ -151,7 +156,7 @@ class _Process:
         self._channel.send({"m": "started"})
         try:
             output = run.run(found, value if isinstance(value, dict) else {}, run_id, self._emit_custom)
-            output = encode(output)
+            output = encode(output, self._warn)
         except BaseException as error:
             return self._fail(error, "user_error")
         if self._channel.is_owner:
@@ -217,17 +222,23 @@ class _Process:
         vars(module)["_send"] = self._emit_custom
 
     def _tap_failed(self, name: str, error: Exception) -> None:
-        message = f"Events of {name} are not available: {type(error).__name__}: {error}"
-        self._channel.send({"m": "notice", "level": "debug", "message": message})
+        self._note("debug", f"Events of {name} are not available: {type(error).__name__}: {error}")
+
+    def _note(self, level: str, message: str) -> None:
+        """A line of log that is the platform's own."""
+        self._channel.send({"m": "notice", "level": level, "message": message})
+
+    def _warn(self, message: str) -> None:
+        self._note("warning", message)
 
 
-def _taps(emit: "Any", app: str) -> "dict[str, Any]":
+def _taps(emit: "Any", note: "Any", app: str) -> "dict[str, Any]":
     """The frameworks' modules after whose import a tap is set; the tap itself is loaded then."""
 
     def crewai(module: "ModuleType") -> None:
         from .tap_crewai import tap
 
-        tap(module, emit, app)
+        tap(module, emit, note, app)
 
     def langchain(module: "ModuleType") -> None:
         from .tap_langchain import tap

@@ -46,12 +46,8 @@ class _Caller:
         if kind == "crewbase":
             owner = found() if isinstance(found, type) else found
             return self.resolve(owner.crew(), depth + 1)
-        if kind in ("crew", "flow"):
+        if kind in ("crew", "flow", "class"):
             return self._settle(self._kickoff(found() if isinstance(found, type) else found), depth)
-        if kind == "class":
-            if callable(getattr(found, "kickoff", None)):
-                return self._settle(self._kickoff(found()), depth)
-            return self._settle(self._call(found), depth)
         if kind == "runnable":
             return self._settle(found.invoke(self._value), depth)
         return self._settle(self._call(found), depth)

@@ -2,14 +2,16 @@
 
 Not by subscribing: since 1.0 the bus delivers from a pool of threads, out of order, and some events only after ``kickoff`` has
 returned. The wrap sees each event on the thread that emits it, before anything else happens. Full from 1.0, token counts
-from 1.14.7; older ones down to 0.105 without what they do not tell.
+from 1.14.7; older ones down to 0.114 without what they do not tell. ``notes_crewai.py`` has what is a line of log.
 """
 
 import os
 import shutil
+from _thread import get_ident
 from time import monotonic
 
 from .bounds import cut
+from .notes_crewai import note_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,18 +20,25 @@ if TYPE_CHECKING:
     from typing import Any
 
     Emit = Callable[[str, dict[str, Any]], None]
+    Note = Callable[[str, str], None]
     Handler = Callable[["_Tap", Any, Any], None]
 
 _TASK_NAME_BYTES = 200  # a task without a name is known by its description, which may be pages
 
 
-def tap(module: "ModuleType", emit: "Emit", app: str) -> None:
-    """Wrap the bus that ``module`` defines; events go to ``emit``, output files of tasks to the artifacts of ``app``."""
+def tap(module: "ModuleType", emit: "Emit", note: "Note", app: str) -> None:
+    """Wrap the bus that ``module`` defines.
+
+    Args:
+        emit: Gets events: type and data.
+        note: Gets lines of log: level and text.
+        app: The run's folder; output files of tasks are copied to its artifacts.
+    """
     bus = module.CrewAIEventsBus
     if "_crewship" in bus.__dict__:  # 0.177–0.203 have one class under two module names
         return
     bus._crewship = True
-    taker = _Tap(emit, app)
+    taker = _Tap(emit, note, app)
     for name in ("emit", "aemit"):
         if name in bus.__dict__:
             setattr(bus, name, _wrapped(bus.__dict__[name], taker))
@@ -47,16 +56,24 @@ def _wrapped(original: "Any", taker: "_Tap") -> "Any":
 
 
 class _Tap:
-    def __init__(self, emit: "Emit", app: str) -> None:
+    def __init__(self, emit: "Emit", note: "Note", app: str) -> None:
         self.emit = emit
+        self.note = note
         self.app = app
         self._started: dict[object, float] = {}
         self._failed_calls: set[str] = set()
+        self._attempts: dict[object, int] = {}
+        self._open_tools: list[str] = []
+        self._open_agents: dict[object, tuple[int, dict[str, Any]]] = {}  # key → thread, agent and task
 
     def take(self, source: "Any", event: "Any") -> None:
         handler = _HANDLERS.get(event.type)
         if handler is not None:
             handler(self, source, event)
+            return
+        line = note_of(event)
+        if line is not None:
+            self.note(*line)
 
     def start(self, key: object) -> None:
         self._started[key] = monotonic()
@@ -109,22 +126,57 @@ class _Tap:
     # -- agents
 
     def agent_started(self, source: "Any", event: "Any") -> None:
-        self.start(_agent_key(event))
-        self.emit("agent.started", _agent(event))
+        key = _agent_key(event)
+        self.start(key)
+        data = _agent(event)
+        self._open_agents[key] = (get_ident(), dict(data))
+        if key in self._attempts:  # CrewAI begins an agent anew that ended with an error
+            data["attempt"] = self._attempts[key] + 1
+        self.emit("agent.started", data)
 
     def agent_completed(self, source: "Any", event: "Any") -> None:
-        self.emit("agent.completed", {**_agent(event), "ms": self.ms(_agent_key(event)), "output": event.output})
+        key = _agent_key(event)
+        self._attempts.pop(key, None)
+        self._open_agents.pop(key, None)
+        self.emit("agent.completed", {**_agent(event), "ms": self.ms(key), "output": event.output})
 
     def agent_failed(self, source: "Any", event: "Any") -> None:
-        self.emit("agent.error", {**_agent(event), "ms": self.ms(_agent_key(event)), "error": str(event.error)})
+        key = _agent_key(event)
+        self._attempts[key] = self._attempts.get(key, 0) + 1
+        self._open_agents.pop(key, None)
+        self.emit("agent.error", {**_agent(event), "ms": self.ms(key), "error": str(event.error)})
 
     # -- tools
 
+    def named(self, event: "Any") -> "dict[str, Any]":
+        """The agent and the task in whose name something happens.
+
+        Where the event does not say (model calls before 0.165): those at work on its thread, or the only ones at work.
+        """
+        name = getattr(event, "task_name", None)
+        role = getattr(event, "agent_role", None) or _role(getattr(event, "agent", None))
+        told = {
+            "agent": role.strip() if isinstance(role, str) else None,
+            "task": cut(name.strip(), _TASK_NAME_BYTES) if isinstance(name, str) else None,
+        }
+        if told["agent"] is not None and told["task"] is not None:
+            return told
+        at_work = list(self._open_agents.values())
+        here = [data for thread, data in at_work if thread == get_ident()]
+        if not here and len(at_work) == 1:
+            here = [at_work[0][1]]
+        here = [data for data in here if told["agent"] in (None, data["agent"])]
+        if not here:
+            return told
+        return {key: here[-1][key] if value is None else value for key, value in told.items()}
+
     def tool_called(self, source: "Any", event: "Any") -> None:
-        self.emit("tool.called", _tool(event))
+        self._open_tools.append(str(getattr(event, "tool_name", None)))
+        self.emit("tool.called", _tool(self, event))
 
     def tool_result(self, source: "Any", event: "Any") -> None:
-        data = {**_tool(event), "ms": _milliseconds(event.started_at, event.finished_at), "output": event.output}
+        self._close_tool(event)
+        data = {**_tool(self, event), "ms": _milliseconds(event.started_at, event.finished_at), "output": event.output}
         failure = getattr(event, "failure", None)
         if getattr(event, "from_cache", False):
             data["from_cache"] = True
@@ -134,18 +186,42 @@ class _Tap:
             self.emit("tool.result", data)
 
     def tool_failed(self, source: "Any", event: "Any") -> None:
-        self.emit("tool.error", {**_tool(event), "error": str(event.error)})
+        self._close_tool(event)
+        self.emit("tool.error", {**_tool(self, event), "error": str(event.error)})
+
+    def _close_tool(self, event: "Any") -> None:
+        name = str(getattr(event, "tool_name", None))
+        if name in self._open_tools:
+            self._open_tools.remove(name)
+
+    def mcp_called(self, source: "Any", event: "Any") -> None:
+        if not self._is_told(event):
+            self.emit("tool.called", {**_tool(self, event), "server": event.server_name})
+
+    def mcp_result(self, source: "Any", event: "Any") -> None:
+        if not self._is_told(event):
+            ms = getattr(event, "execution_duration_ms", None)
+            told = {"ms": None if ms is None else round(ms), "output": event.result}
+            self.emit("tool.result", {**_tool(self, event), "server": event.server_name, **told})
+
+    def mcp_failed(self, source: "Any", event: "Any") -> None:
+        if not self._is_told(event):
+            self.emit("tool.error", {**_tool(self, event), "server": event.server_name, "error": str(event.error)})
+
+    def _is_told(self, event: "Any") -> bool:
+        """Whether a server's tool is called by an agent, whose own tool events say the same (the server's name before it)."""
+        return any(name.endswith(event.tool_name) for name in list(self._open_tools))
 
     # -- models
 
     def llm_called(self, source: "Any", event: "Any") -> None:
         self.start(("llm", _call_id(event)))
-        self.emit("llm.called", {**_llm(source, event), "stream": getattr(event, "stream", None)})
+        self.emit("llm.called", {**_llm(self, source, event), "stream": getattr(event, "stream", None)})
 
     def llm_completed(self, source: "Any", event: "Any") -> None:
         usage = getattr(event, "usage", None) or {}
         data = {
-            **_llm(source, event),
+            **_llm(self, source, event),
             "input_tokens": _count(usage, "prompt_tokens", "input_tokens"),
             "output_tokens": _count(usage, "completion_tokens", "output_tokens"),
             "ms": self.ms(("llm", _call_id(event))),
@@ -163,7 +239,9 @@ class _Tap:
             return
         if getattr(event, "call_id", None):
             self._failed_calls.add(call)
-        self.emit("llm.completed", {**_llm(source, event), "ms": self.ms(("llm", call)), "error": str(event.error)})
+        self.emit(
+            "llm.completed", {**_llm(self, source, event), "ms": self.ms(("llm", call)), "error": str(event.error)}
+        )
 
     # -- flows
 
@@ -203,6 +281,9 @@ _HANDLERS: "dict[str, Handler]" = {
     "tool_usage_error": _Tap.tool_failed,
     "tool_validate_input_error": _Tap.tool_failed,
     "tool_selection_error": _Tap.tool_failed,
+    "mcp_tool_execution_started": _Tap.mcp_called,
+    "mcp_tool_execution_completed": _Tap.mcp_result,
+    "mcp_tool_execution_failed": _Tap.mcp_failed,
     "llm_call_started": _Tap.llm_called,
     "llm_call_completed": _Tap.llm_completed,
     "llm_call_failed": _Tap.llm_failed,
@@ -263,17 +344,7 @@ def _agent_key(event: "Any") -> object:
     return ("agent", str(getattr(event.agent, "id", "")), _task_id(event.task, event))
 
 
-def _named(event: "Any") -> "dict[str, Any]":
-    """The agent and the task in whose name something happens."""
-    name = getattr(event, "task_name", None)
-    role = getattr(event, "agent_role", None) or _role(getattr(event, "agent", None))
-    return {
-        "agent": role.strip() if isinstance(role, str) else None,
-        "task": cut(name.strip(), _TASK_NAME_BYTES) if isinstance(name, str) else None,
-    }
-
-
-def _tool(event: "Any") -> "dict[str, Any]":
+def _tool(tap: _Tap, event: "Any") -> "dict[str, Any]":
     given = getattr(event, "tool_args", None)
     if isinstance(given, str):  # 0.203 and 1.0 give JSON text
         from json import loads
@@ -282,18 +353,16 @@ def _tool(event: "Any") -> "dict[str, Any]":
             given = loads(given)
         except ValueError:
             pass
-    return {"tool": getattr(event, "tool_name", None), "input": given, **_named(event)}
+    return {"tool": getattr(event, "tool_name", None), "input": given, **tap.named(event)}
 
 
-def _llm(source: "Any", event: "Any") -> "dict[str, Any]":
+def _llm(tap: _Tap, source: "Any", event: "Any") -> "dict[str, Any]":
     model = getattr(event, "model", None) or getattr(source, "model", None)
-    return {"model": model if isinstance(model, str) else None, **_named(event)}
+    return {"model": model if isinstance(model, str) else None, **tap.named(event)}
 
 
 def _call_id(event: "Any") -> str:
     """Before 1.10 a call has no id: a thread makes one at a time."""
-    from _thread import get_ident
-
     return str(getattr(event, "call_id", None) or get_ident())
 
 

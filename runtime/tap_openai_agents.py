@@ -1,8 +1,14 @@
 """The OpenAI Agents SDK's spans as our events, by a trace processor of its own interface.
 
 A tool's arguments are only known when it has ended: ``tool.called`` may have no input there, ``tool.result`` has it.
+
+As it comes, the SDK sends every trace, prompts included, to OpenAI as soon as there is a key. Here it does not, unless the
+user sets ``OPENAI_AGENTS_DISABLE_TRACING`` to 0 or names processors in code. Who turns tracing off has no less in the run's
+log: such a trace is made all the same, and goes to our processor alone.
 """
 
+import os
+from importlib import import_module
 from time import monotonic
 
 TYPE_CHECKING = False
@@ -17,7 +23,7 @@ _MODEL_SPANS = ("generation", "response")
 
 
 def tap(module: "ModuleType", emit: "Emit") -> None:
-    """Add a processor beside those that are there."""
+    """Have every trace of the process's provider told to ``emit``."""
     spans = _Spans(emit)
 
     class CrewshipProcessor(module.TracingProcessor):  # type: ignore[misc,name-defined]
@@ -39,7 +45,54 @@ def tap(module: "ModuleType", emit: "Emit") -> None:
         def force_flush(self) -> None:
             pass
 
-    module.add_trace_processor(CrewshipProcessor())
+    ours = CrewshipProcessor()
+    provider = module.get_trace_provider()
+    if os.environ.get("OPENAI_AGENTS_DISABLE_TRACING", "").lower() in ("0", "false"):
+        provider.register_processor(ours)
+    else:
+        provider.set_processors([ours])
+    set_processors = provider.set_processors
+    provider.set_processors = lambda processors: set_processors([*processors, ours])
+    _tell_of_disabled_traces(provider, ours)
+
+
+def _tell_of_disabled_traces(provider: "Any", ours: "Any") -> None:
+    """Make ``provider`` give real traces and spans, which only ``ours`` sees, where tracing is off."""
+    traces, every_span = import_module("agents.tracing.traces"), import_module("agents.tracing.spans")
+    private: set[str] = set()
+    create_trace, create_span = provider.create_trace, provider.create_span
+
+    def trace(name: str, trace_id: str | None = None, *args: "Any", **options: "Any") -> "Any":
+        made = create_trace(name, trace_id, *args, **options)
+        if not isinstance(made, traces.NoOpTrace):
+            return made
+        made = traces.TraceImpl(name=name, trace_id=trace_id, group_id=None, metadata=None, processor=ours)
+        private.add(made.trace_id)
+        return made
+
+    def span(
+        span_data: "Any", span_id: str | None = None, parent: "Any" = None, *args: "Any", **options: "Any"
+    ) -> "Any":
+        above = parent or provider.get_current_span() or provider.get_current_trace()
+        if getattr(above, "trace_id", None) not in private:
+            return create_span(span_data, span_id, parent, *args, **options)
+        given = {
+            "trace_id": above.trace_id,
+            "span_id": span_id,
+            "parent_id": getattr(above, "span_id", None),
+            "processor": ours,
+            "span_data": span_data,
+        }
+        return every_span.SpanImpl(**given, **_others(every_span.SpanImpl, given))
+
+    provider.create_trace, provider.create_span = trace, span
+
+
+def _others(kind: type, given: "dict[str, Any]") -> "dict[str, None]":
+    """What else must be given to make a ``kind``; it differs between releases, and has nothing to say here."""
+    from .entrypoint import parameters
+
+    return {p.name: None for p in parameters(kind) or () if p.required and p.name not in given}
 
 
 class _Spans:

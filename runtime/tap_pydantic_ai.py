@@ -1,12 +1,12 @@
-"""pydantic-ai's OpenTelemetry spans as our events, through a tracer provider of our own.
+"""pydantic-ai's OpenTelemetry spans as our events, through a tracer of our own.
 
-pydantic-ai takes a provider for itself, so neither the SDK is needed nor the process's global provider touched: the
-user's Logfire or Phoenix goes on as before (a user's own ``instrument`` replaces ours). ``otel.py`` reads the ``gen_ai.*`` names.
+pydantic-ai takes a tracer for itself, so neither the SDK is needed nor the process's global provider touched. Where the user
+instruments agents too (Logfire, Phoenix), theirs go on beside ours. ``otel.py`` reads the ``gen_ai.*`` names.
 """
 
 from importlib import import_module
 
-from .otel import provider
+from .otel import provider, tee
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,6 +16,14 @@ if TYPE_CHECKING:
 
 
 def tap(module: "ModuleType", emit: "Callable[[str, dict[str, Any]], None]") -> None:
-    """Instrument every agent that does not say otherwise."""
+    """Instrument every agent, also those that the user instruments."""
     settings = import_module("pydantic_ai.models.instrumented").InstrumentationSettings
-    module.Agent.instrument_all(settings(tracer_provider=provider(emit)))
+    ours = settings(tracer_provider=provider(emit))
+    original = settings.__init__
+
+    def made(self: "Any", *args: "Any", **options: "Any") -> None:
+        original(self, *args, **options)
+        self.tracer = tee(self.tracer, emit)
+
+    settings.__init__ = made
+    module.Agent.instrument_all(ours)

@@ -1,6 +1,10 @@
 from pathlib import Path
 
+import pytest
+
 from tests.examples.projects import call, copy
+
+pytestmark = pytest.mark.frameworks
 
 
 def test_it_calculates_what_the_question_holds(tmp_path: Path) -> None:

@@ -6,7 +6,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.examples.projects import call, copy
+
+pytestmark = pytest.mark.frameworks
 
 
 def test_offline_it_quotes_what_the_tool_found(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from tests.examples.projects import copy
 from tests.examples.supervised import supervise
 
@@ -27,6 +29,7 @@ def test_a_wrong_input_is_an_error_with_the_crews_traceback(tmp_path: Path) -> N
     assert "report_crew/tables.py" in error["traceback"]
 
 
+@pytest.mark.frameworks
 def test_research_crew(tmp_path: Path) -> None:
     run = supervise(copy("research-crew", tmp_path), {"topic": "event streams"})
     assert run.result["ok"], run.result
@@ -49,6 +52,7 @@ def test_research_crew(tmp_path: Path) -> None:
     assert all(data["model"] == "offline" and data["output_tokens"] > 0 for data in models)
 
 
+@pytest.mark.frameworks
 def test_graph_agent(tmp_path: Path) -> None:
     run = supervise(copy("graph-agent", tmp_path), {"question": "What is 12% of 480?"})
     assert run.result["ok"], run.result

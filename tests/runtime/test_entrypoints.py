@@ -75,6 +75,16 @@ def make(inputs):
 async def make_later(inputs):
     return CrewBase()
 
+class Static:
+    @staticmethod
+    def kickoff(values):
+        return {"static": values["n"]}
+
+class OfClass:
+    @classmethod
+    def kickoff(cls, inputs=None, retries=2):
+        return {cls.__name__: inputs["n"]}
+
 class Holder:
     crew = Crew()
     @staticmethod
@@ -106,6 +116,8 @@ lambda_ = lambda inputs: inputs["n"]
         ("Crew", "class", {"crew": 2}),
         ("CrewBase", "crewbase", {"crew": 2}),
         ("Own", "class", {"own": 2}),
+        ("Static", "class", {"static": 2}),
+        ("OfClass", "class", {"OfClass": 2}),
         ("make", "function", {"crew": 2}),
         ("make_later", "async_function", {"crew": 2}),
         ("Holder.crew", "crew", {"crew": 2}),
@@ -143,11 +155,37 @@ def smoke(folder: Path, files: dict[str, str | bytes], entrypoint: str) -> Run:
         ("../main:kickoff", "entrypoint_not_found", "module.path:attribute"),
         ("main:number", "entrypoint_not_callable", "an int"),
         ("main:two", "entrypoint_not_callable", "a, b"),
+        ("main:Runs", "entrypoint_not_callable", "def kickoff(inputs): return Runs().run(inputs)"),
+        ("main:Called", "entrypoint_not_callable", "return Called()(inputs)"),
+        ("main:Empty", "entrypoint_not_callable", "Name a function instead: def kickoff(inputs: dict)."),
+        ("main:Needs", "entrypoint_not_callable", "Needs needs the arguments key to be made"),
+        ("main:NeedsCrew", "entrypoint_not_callable", "return NeedsCrew(key=...).crew()"),
+        ("main:Twofold", "entrypoint_not_callable", "left, right"),
+        ("main:twofold", "entrypoint_not_callable", "left, right"),
     ],
 )
 def test_entrypoints_that_cannot_be(tmp_path: Path, entrypoint: str, code: str, told: str) -> None:
     files: dict[str, str | bytes] = {
-        "main.py": "number = 3\ndef kickoff(inputs): pass\ndef two(a, b): pass\n",
+        "main.py": """
+number = 3
+def kickoff(inputs): pass
+def two(a, b): pass
+class Runs:
+    def run(self, inputs): return inputs
+class Called:
+    def __call__(self, inputs): return inputs
+class Empty: pass
+class Needs:
+    def __init__(self, key): pass
+    def kickoff(self, inputs): pass
+class NeedsCrew:
+    is_crew_class = True
+    def __init__(self, key): pass
+    def crew(self): pass
+class Twofold:
+    def kickoff(self, left, right): pass
+twofold = Twofold()
+""",
         "pkg/__init__.py": "",
         "pkg/crew.py": "",
     }

@@ -1,27 +1,21 @@
-"""Real CrewAI, LangGraph, OpenAI Agents and pydantic-ai under the supervisor, with models that need no network.
+"""Real CrewAI and LangGraph under the supervisor, each kind of entrypoint, with models that need no network.
 
-The frameworks' venvs are made once and kept in the user's cache; the first run takes a minute.
+``test_releases.py`` has the other frameworks and older releases. The venvs are made once and kept in the user's cache.
 """
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from .harness import Run, complete
-from .venvs import AGENT_LIBRARIES, FRAMEWORKS, python_of
+from .venvs import FRAMEWORKS, python_of
 
-pytestmark = pytest.mark.timeout(600)  # the first test of a fresh machine installs them
+pytestmark = [pytest.mark.frameworks, pytest.mark.timeout(600)]  # the first test of a fresh machine installs them
 
 
 @pytest.fixture(scope="module")
 def frameworks() -> Path:
     return python_of(FRAMEWORKS)
-
-
-@pytest.fixture(scope="module")
-def agent_libraries() -> Path:
-    return python_of(AGENT_LIBRARIES)
 
 
 OFFLINE = """
@@ -366,93 +360,3 @@ graph = StateGraph(MessagesState).add_node(answer).add_edge(START, "answer").com
     run = complete(tmp_path, {"main.py": code}, value, python=frameworks, entrypoint="main:graph")
     messages = run.output["messages"]
     assert [(message["type"], message["content"]) for message in messages] == [("human", "hello"), ("ai", "ahoy")]
-
-
-OPENAI_AGENTS = """
-from agents import Agent, Model, ModelResponse, Runner, Usage, function_tool, set_trace_processors, generation_span
-from openai.types.responses import ResponseFunctionToolCall, ResponseOutputMessage, ResponseOutputText
-
-class Offline(Model):
-    def __init__(self):
-        self.calls = 0
-
-    async def get_response(self, *args, **options):
-        with generation_span(model="offline") as span:
-            self.calls += 1
-            span.span_data.usage = {"input_tokens": 11, "output_tokens": 7}
-            if self.calls == 1:
-                out = ResponseFunctionToolCall(type="function_call", call_id="c1", name="search_notes",
-                                               arguments='{"query": "ships"}')
-            else:
-                out = ResponseOutputMessage(
-                    id="m", type="message", role="assistant", status="completed",
-                    content=[ResponseOutputText(type="output_text", text="offline answer", annotations=[])])
-            return ModelResponse(output=[out], usage=Usage(requests=1, input_tokens=11, output_tokens=7),
-                                 response_id=None)
-
-    def stream_response(self, *args, **options):
-        raise NotImplementedError
-
-@function_tool
-def search_notes(query: str) -> str:
-    return f"found {query}"
-
-async def kickoff(inputs):
-    agent = Agent(name="Researcher", instructions="find", model=Offline(), tools=[search_notes])
-    result = await Runner.run(agent, inputs["topic"])
-    return result.final_output
-"""
-
-
-def test_openai_agents(tmp_path: Path, agent_libraries: Path) -> None:
-    run = complete(tmp_path, {"main.py": OPENAI_AGENTS}, {"topic": "ships"}, python=agent_libraries)
-    assert run.output == "offline answer"
-    assert types(run) == [
-        "agent.started", "llm.called", "llm.completed", "tool.called", "tool.result", "llm.called", "llm.completed",
-        "agent.completed",
-    ]  # fmt: skip
-    result = run.events("tool.result")[0][1]
-    assert (result["tool"], result["input"], result["agent"]) == ("search_notes", {"query": "ships"}, "Researcher")
-    _counted(run.events("llm.completed")[0][1])
-
-
-PYDANTIC_AI = """
-from pydantic import BaseModel
-from pydantic_ai import Agent, ModelResponse, RequestUsage, TextPart, ToolCallPart
-from pydantic_ai.models.function import FunctionModel
-
-def answer(messages, info):
-    usage = RequestUsage(input_tokens=11, output_tokens=7)
-    if len(messages) == 1:
-        return ModelResponse(parts=[ToolCallPart("search_notes", {"query": "ships"})], usage=usage)
-    return ModelResponse(parts=[TextPart("offline answer")], usage=usage)
-
-agent = Agent(FunctionModel(answer, model_name="offline"), name="Researcher")
-
-@agent.tool_plain
-def search_notes(query: str) -> str:
-    return f"found {query}"
-
-class Report(BaseModel):
-    text: str
-
-def kickoff(inputs):
-    return Report(text=agent.run_sync(inputs["topic"]).output)
-"""
-
-
-def test_pydantic_ai(tmp_path: Path, agent_libraries: Path) -> None:
-    run = complete(tmp_path, {"main.py": PYDANTIC_AI}, {"topic": "ships"}, python=agent_libraries)
-    assert run.output == {"text": "offline answer"}
-    assert types(run) == [
-        "agent.started", "llm.called", "llm.completed", "tool.called", "tool.result", "llm.called", "llm.completed",
-        "agent.completed",
-    ]  # fmt: skip
-    called = run.events("tool.called")[0][1]
-    assert (called["tool"], called["input"], called["agent"]) == ("search_notes", {"query": "ships"}, "Researcher")
-    _counted(run.events("llm.completed")[0][1])
-
-
-def _counted(completed: dict[str, Any]) -> None:
-    assert completed["model"] == "offline"
-    assert (completed["input_tokens"], completed["output_tokens"]) == (11, 7)

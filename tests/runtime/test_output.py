@@ -225,3 +225,41 @@ def test_lines(lines: list[bytes], size: int) -> None:
 def test_a_line_without_an_end_is_refused() -> None:
     with pytest.raises(ValueError, match="too long"):
         Lines(10).feed(b"x" * 11)
+
+
+class Float32:
+    """As numpy's scalars are: no float, but one ``tolist`` away from it."""
+
+    __module__ = "numpy"
+
+    def __init__(self, value: float) -> None:
+        self._value = value
+
+    def tolist(self) -> float:
+        return self._value
+
+    def __float__(self) -> float:
+        return self._value
+
+
+def test_a_number_that_json_has_not_is_told_once_with_its_place() -> None:
+    told: list[str] = []
+    value = {"rows": [1.0, {"mean": math.nan}, -math.inf, Float32(math.inf), Float32(2.5)], "none": None}
+    assert encode(value, told.append) == {"rows": [1.0, {"mean": None}, None, None, 2.5], "none": None}
+    (line,) = told
+    assert line.startswith('output["rows"][1]["mean"] is NaN or infinite, as are 2 more places.')
+
+
+def test_it_is_told_in_the_runs_log(tmp_path: Path) -> None:
+    run = complete(tmp_path, crew("def kickoff(inputs):\n    return {'mean': float('nan')}\n"))
+    assert run.output == {"mean": None}
+    (notice,) = run.of("notice")
+    assert notice["level"] == "warning"
+    assert notice["message"].startswith('output["mean"] is NaN or infinite.')
+
+
+@pytest.mark.parametrize("value", [None, {"a": None}, 1e308, pydantic.SecretStr("x"), decimal.Decimal("NaN")])
+def test_what_was_no_such_number_is_not_told(value: Any) -> None:
+    told: list[str] = []
+    encode(value, told.append)
+    assert told == []

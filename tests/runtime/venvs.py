@@ -13,15 +13,31 @@ from pathlib import Path
 
 import platformdirs
 
-FRAMEWORKS = (
-    "crewai==1.15.30",
-    "langgraph==1.2.22",
-    "langchain-core==1.7.2",
-)
-AGENT_LIBRARIES = (
-    "openai-agents==0.24.0",
-    "pydantic-ai-slim==2.68.0",
-)
+RELEASES = {
+    "crewai": {
+        "1.15.30": ("crewai==1.15.30", "langgraph==1.2.22", "langchain-core==1.7.2"),
+        "1.0.0": ("crewai==1.0.0", "--exclude-newer=2025-10-25"),
+        "0.114.0": ("crewai==0.114.0", "--exclude-newer=2025-04-20"),
+    },
+    "langgraph": {
+        "1.2.22": ("crewai==1.15.30", "langgraph==1.2.22", "langchain-core==1.7.2"),
+        "0.2.76": ("langgraph==0.2.76", "--exclude-newer=2025-03-10"),
+    },
+    "openai-agents": {
+        "0.24.0": ("openai-agents==0.24.0", "pydantic-ai-slim==2.68.0"),
+        "0.1.0": ("openai-agents==0.1.0", "--exclude-newer=2025-07-01"),
+    },
+    "pydantic-ai": {
+        "2.68.0": ("openai-agents==0.24.0", "pydantic-ai-slim==2.68.0"),
+        "1.0.0": ("pydantic-ai-slim==1.0.0", "--exclude-newer=2025-09-15"),
+    },
+}
+"""Framework → release → what its venv holds: the current release first, then the oldest of each support tier.
+
+An old release gets what was there in its days, as a project's lock would have it: newer releases of what it needs break some.
+"""
+
+FRAMEWORKS = RELEASES["crewai"]["1.15.30"]
 
 
 def python_of(requirements: tuple[str, ...]) -> Path:
