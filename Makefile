@@ -5,7 +5,7 @@ CODE := crewship workflows activities api worker cli runtime tests examples scri
 FOUND = $(wildcard $(CODE))
 
 .DEFAULT_GOAL := help
-.PHONY: help venv setup demo dev test test-unit check fmt lint types bench faults clean
+.PHONY: help venv setup demo dev test test-unit frameworks check fmt lint types bench faults clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,8 +26,11 @@ test: setup ## Run all tests, against the real parts
 	@$(PYTHON) -m crewship.provision minio
 	$(PYTHON) -m pytest
 
-test-unit: venv ## Run the tests that need no server (seconds)
-	$(PYTHON) -m pytest -m "not temporal and not docker and not platform"
+test-unit: venv ## Run the tests that need no server and no framework (seconds)
+	$(PYTHON) -m pytest -m "not temporal and not docker and not platform and not server and not frameworks"
+
+frameworks: venv ## Run the tests against the newest and the oldest supported frameworks
+	$(PYTHON) -m pytest -m "frameworks and not docker and not platform"
 
 check: lint types test ## All that must be true of a commit: format, lint, types, tests
 

@@ -24,6 +24,8 @@ from tests.api.test_runs import (  # noqa: F401
 )
 from tests.fixtures.postgres import postgres_server, postgres_url  # noqa: F401
 
+pytestmark = pytest.mark.server
+
 
 @pytest.fixture
 def settings(settings: Settings, postgres_url: str) -> Settings:  # noqa: F811

@@ -20,7 +20,7 @@ from crewship.models import ApiKey, Deployment, EnvVar, Project, Run
 from tests.fixtures.postgres import postgres_server, postgres_url  # noqa: F401
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.server)])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'folder' / 'crewship.db'}"

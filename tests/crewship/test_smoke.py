@@ -132,6 +132,7 @@ def test_a_missing_env_var_is_named(booted: Booted) -> None:
     [
         ("def other(inputs): ...\n", "entrypoint_not_found"),
         ("kickoff = 3\n", "entrypoint_not_callable"),
+        ("class kickoff:\n    def run(self, inputs): ...\n", "entrypoint_not_callable"),
         ("import crewship_no_such_module\n", "import_error"),
         ("def f(:\n", "import_error"),
         ("import sys; sys.exit(0)\n", "import_error"),

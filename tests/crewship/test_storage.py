@@ -19,7 +19,7 @@ from tests.fixtures.minio import Minio, make_minio, minio  # noqa: F401
 from tests.fixtures.servers import free_port
 
 
-@pytest.fixture(params=["folder", "s3"])
+@pytest.fixture(params=["folder", pytest.param("s3", marks=pytest.mark.server)])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> ObjectStore:
     if request.param == "folder":
         made = open_store(f"file://{tmp_path}/obj%20ects")
@@ -262,6 +262,7 @@ def assert_not_there(store: ObjectStore) -> None:
             call()
 
 
+@pytest.mark.server
 def test_a_store_that_was_never_made_is_not_there(request: pytest.FixtureRequest, tmp_path: Path) -> None:
     assert_not_there(open_store(f"file://{tmp_path}/objects"))
     assert list(tmp_path.iterdir()) == []
@@ -320,6 +321,7 @@ class TestFolder:
         assert validated_key("runs/run_1/log/segments/000000000001-1.ndjson.zst")
 
 
+@pytest.mark.server
 class TestS3:
     def test_a_server_that_is_not_there_is_unavailable(self) -> None:
         store = open_store(f"s3+http://key:secret-key@127.0.0.1:{free_port()}/bucket")

@@ -48,7 +48,7 @@ class Inbox:
                     continue
 
 
-@pytest.fixture(params=["unix", "unix, long path", "redis"])
+@pytest.fixture(params=["unix", "unix, long path", pytest.param("redis", marks=pytest.mark.server)])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     match request.param:
         case "unix":
@@ -210,6 +210,7 @@ class TestSocket:
             publisher.close()
 
 
+@pytest.mark.server
 class TestRedis:
     async def test_both_sides_go_on_after_a_crash_of_the_server(self, tmp_path: Path) -> None:
         redis = make_redis(tmp_path)

@@ -185,6 +185,11 @@ BUILDS: dict[str, tuple[dict[str, str], str, str]] = {
         "entrypoint_not_callable",
         "an int",
     ),
+    "a class that is no crew": (
+        {"crewship.toml": CONFIG.replace(":kickoff", ":Crew"), "crew.py": "class Crew:\n    def run(self, x): ...\n"},
+        "entrypoint_not_callable",
+        "def kickoff(inputs): return Crew().run(inputs)",
+    ),
     "fails at import": ({"crew.py": "import json\njson.loads('{')\n"}, "import_error", "JSONDecodeError"),
     "a name that is missing": ({"crew.py": "import requests_not_there\n"}, "import_error", "requests_not_there"),
     "no syntax": ({"crew.py": "def kickoff(inputs:\n"}, "import_error", "SyntaxError"),

@@ -68,3 +68,62 @@ def test_langgraph(platform: CrewshipDev, deployed: Callable[[str], str]) -> Non
     assert len(only(events, "custom")) == 2
     answer = platform.http.get(f"/runs/{run['id']}/artifacts/answer.md")
     assert "57.6" in answer.text
+
+
+AGENT = """
+from pathlib import Path
+
+import crewship_runtime as crewship
+from pydantic_ai import Agent
+from pydantic_ai.messages import ModelResponse, TextPart, ToolCallPart
+from pydantic_ai.models.function import FunctionModel
+from pydantic_ai.usage import RequestUsage
+
+
+def answer(messages, info):
+    usage = RequestUsage(input_tokens=11, output_tokens=7)
+    if len(messages) == 1:
+        return ModelResponse(parts=[ToolCallPart("search_notes", {"query": "ships"})], usage=usage)
+    return ModelResponse(parts=[TextPart("offline answer")], usage=usage)
+
+
+agent = Agent(FunctionModel(answer, model_name="offline"), name="Researcher")
+
+
+@agent.tool_plain
+def search_notes(query: str) -> str:
+    return f"found {query}"
+
+
+def kickoff(inputs):
+    crewship.progress(1, 2)
+    Path("notes").mkdir()
+    Path("notes/draft.md").write_text("relative")
+    Path("kept.md").write_text("kept")
+    crewship.artifact("kept.md")
+    return {"text": agent.run_sync(inputs["topic"]).output, "score": float("nan")}
+"""
+
+
+def test_pydantic_ai_and_what_a_run_is_told_at_its_end(platform: CrewshipDev) -> None:
+    files = {
+        "crewship.toml": '[deployment]\nframework = "python"\nentrypoint = "crew:kickoff"\n',
+        "requirements.txt": "pydantic-ai-slim==2.68.0\n",
+        "crew.py": AGENT,
+    }
+    assert platform.deploy("agent", files)["status"] == "ready"
+    run = platform.run("agent", {"topic": "ships"})
+    assert run["status"] == "succeeded", run
+    assert run["output"] == {"text": "offline answer", "score": None}
+    events = platform.events(run["id"])
+    told = only(events, "agent.started", "tool.called", "tool.result", "agent.completed")
+    assert [event["type"] for event in told] == ["agent.started", "tool.called", "tool.result", "agent.completed"]
+    assert {event["data"]["agent"] for event in told} == {"Researcher"}
+    assert told[1]["data"]["input"] == {"query": "ships"}
+    models = [event["data"] for event in only(events, "llm.completed")]
+    assert [(data["model"], data["input_tokens"], data["output_tokens"]) for data in models] == [("offline", 11, 7)] * 2
+    assert only(events, "custom")[0]["data"]["value"] == {"done": 1, "total": 2}
+    assert [event["data"]["name"] for event in only(events, "artifact")] == ["kept.md"]
+    warnings = [event["data"]["message"] for event in only(events, "log") if event["data"]["level"] == "warning"]
+    assert any(line.startswith('output["score"] is NaN or infinite') for line in warnings)
+    assert any("not kept: notes/draft.md." in line for line in warnings)

@@ -1,6 +1,9 @@
 """Artifacts: announced when closed, complete at the end, whatever their names; and the files beside them."""
 
 import os
+import subprocess
+import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -223,6 +226,19 @@ def test_the_helper_does_nothing_outside_a_run(tmp_path: Path) -> None:
     crewship_runtime.emit("anything", value=object())
     crewship_runtime.progress(1)
     crewship_runtime.artifact(tmp_path / "missing")
+
+
+def test_the_helper_is_there_under_its_own_name_where_crewship_is_installed(tmp_path: Path) -> None:
+    root = Path(__file__).parents[2]
+    build = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
+    assert build["force-include"] == {"crewship_runtime.py": "crewship_runtime.py"}
+    code = "import crewship_runtime; crewship_runtime.progress(1, 2); print(crewship_runtime.emit.__module__)"
+    command = [sys.executable, "-S", "-c", code]
+    told = subprocess.run(
+        command, env={"PYTHONPATH": str(root)}, cwd=tmp_path, check=True, capture_output=True, text=True
+    )
+    assert told.stdout == "crewship_runtime\n"
+    assert (root / "crewship_runtime.py").read_bytes() == (root / "runtime" / "crewship_runtime.py").read_bytes()
 
 
 def test_the_project_is_put_into_the_working_folder(tmp_path: Path) -> None:

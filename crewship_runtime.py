@@ -1,0 +1,1 @@
+runtime/crewship_runtime.py
