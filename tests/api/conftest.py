@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 import uvicorn
+from fastapi import FastAPI
 from starlette.types import Receive, Scope, Send
 
 from api.app import create_app
@@ -156,11 +157,23 @@ class QuietServer(uvicorn.Server):
         yield
 
 
+_routes: list[Any] = []
+
+
+def made(settings: Settings, **parts: Any) -> FastAPI:
+    """An application with the routes of the first: they hold no state, and working them out takes longer than most tests."""
+    app = create_app(settings, **parts)
+    if not _routes:
+        _routes.extend(app.router.routes)
+    app.router.routes[:] = _routes
+    return app
+
+
 @contextlib.asynccontextmanager
 async def serving(settings: Settings, **parts: Any) -> AsyncIterator[tuple[str, Platform]]:
     """Serve the API on a port of its own: its address and its platform."""
     started: list[Platform] = []
-    app = create_app(settings, on_start=started.append, **parts)
+    app = made(settings, on_start=started.append, **parts)
     server = QuietServer(
         uvicorn.Config(app, host="127.0.0.1", port=0, log_config=None, access_log=False, timeout_graceful_shutdown=5)
     )
@@ -210,7 +223,7 @@ async def running(settings: Settings, tmp_path: Path, *, served: bool) -> AsyncI
                 serving(settings, dispatch=dispatch, store=store, tail=tail)
             )
         else:
-            app = create_app(settings, dispatch=dispatch, store=store, tail=tail)
+            app = made(settings, dispatch=dispatch, store=store, tail=tail)
             state = await stack.enter_async_context(app.router.lifespan_context(app))
             assert state is not None
             platform = state["platform"]

@@ -16,6 +16,8 @@ from crewship.models import Deployment, Project
 from tests.api.conftest import ADMIN_KEY
 from tests.api.test_runs import run
 
+pytestmark = pytest.mark.server
+
 ROOT = Path(__file__).parents[2]
 
 

@@ -54,6 +54,7 @@ def test_migrating_again_changes_nothing(migrated: Engine) -> None:
         assert session.get(Project, "p") is not None
 
 
+@pytest.mark.server
 def test_processes_that_start_at_once_migrate_once(url: str, engine: Engine) -> None:
     script = "import sys; from crewship import db; db.migrate(db.open_database(sys.argv[1]))"
     processes = [subprocess.Popen([sys.executable, "-c", script, url], cwd=Path(__file__).parents[2]) for _ in range(3)]

@@ -38,16 +38,17 @@ def test_the_image_is_built_by_the_locked_uv() -> None:
 
 
 def test_the_image_has_every_package() -> None:
-    packages = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"][
-        "packages"
-    ]
+    wheel = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
     dockerfile = (ROOT / "deploy/Dockerfile").read_text()
     ignored = (ROOT / "deploy/Dockerfile.dockerignore").read_text()
-    for package in packages:
+    for package in wheel["packages"]:
         assert f"COPY {package} {package}\n" in dockerfile
         assert f"!{package}\n" in ignored
+    for name in wheel["force-include"]:  # a link, which a build's context may not keep
+        assert f"RUN ln -s {os.readlink(ROOT / name)} {name}\n" in dockerfile
 
 
+@pytest.mark.server
 @pytest.mark.skipif(shutil.which("docker-compose") is None, reason="docker-compose is not on this machine")
 def test_the_stack_is_valid_and_has_no_default_secret(tmp_path: Path) -> None:
     command = ["docker-compose", "--project-directory", str(ROOT), "-f", str(ROOT / "docker-compose.yml"), "--env-file"]
