@@ -1,6 +1,7 @@
 """The OpenAI Agents SDK's spans as our events, by a trace processor of its own interface.
 
-A tool's arguments are only known when it has ended: ``tool.called`` may have no input there, ``tool.result`` has it.
+A tool's span is begun without its arguments, which are set a moment later: ``tool.called`` waits for them. Where the user keeps
+them out of traces (``trace_include_sensitive_data=False``) it has none, and is told when the tool has ended.
 
 As it comes, the SDK sends every trace, prompts included, to OpenAI as soon as there is a key. Here it does not, unless the
 user sets ``OPENAI_AGENTS_DISABLE_TRACING`` to 0 or names processors in code. Who turns tracing off has no less in the run's
@@ -45,6 +46,7 @@ def tap(module: "ModuleType", emit: "Emit") -> None:
         def force_flush(self) -> None:
             pass
 
+    _tell_of_arguments(module.FunctionSpanData, spans)
     ours = CrewshipProcessor()
     provider = module.get_trace_provider()
     if os.environ.get("OPENAI_AGENTS_DISABLE_TRACING", "").lower() in ("0", "false"):
@@ -54,6 +56,17 @@ def tap(module: "ModuleType", emit: "Emit") -> None:
     set_processors = provider.set_processors
     provider.set_processors = lambda processors: set_processors([*processors, ours])
     _tell_of_disabled_traces(provider, ours)
+
+
+def _tell_of_arguments(kind: "Any", spans: "_Spans") -> None:
+    """Have ``spans`` told when a tool's arguments are set."""
+
+    def set_attribute(self: "Any", name: str, value: "Any") -> None:
+        object.__setattr__(self, name, value)
+        if name == "input" and value is not None:
+            _quietly(spans.arguments_known, self)
+
+    kind.__setattr__ = set_attribute
 
 
 def _tell_of_disabled_traces(provider: "Any", ours: "Any") -> None:
@@ -100,6 +113,7 @@ class _Spans:
         self._emit = emit
         self._started: dict[str, float] = {}
         self._agents: dict[str, str] = {}  # span → the agent in whose name what is below it happens
+        self._waiting: dict[int, str | None] = {}  # a tool's span data that has no arguments yet → the agent
         self.workflows: dict[str, str] = {}
 
     def started(self, span: "Any") -> None:
@@ -111,9 +125,16 @@ class _Spans:
         if kind == "agent":
             self._emit("agent.started", {"agent": agent, "task": self.workflows.get(span.trace_id)})
         elif kind == "function":
-            self._emit("tool.called", {"tool": data.name, "input": _parsed(data.input), "agent": agent})
+            self._waiting[id(data)] = agent
+            if data.input is not None:
+                self.arguments_known(data)
         elif kind in _MODEL_SPANS:
             self._emit("llm.called", {"model": getattr(data, "model", None), "agent": agent})
+
+    def arguments_known(self, data: "Any") -> None:
+        if id(data) in self._waiting:
+            agent = self._waiting.pop(id(data))
+            self._emit("tool.called", {"tool": data.name, "input": _parsed(data.input), "agent": agent})
 
     def ended(self, span: "Any") -> None:
         data, kind = span.span_data, span.span_data.type
@@ -124,6 +145,7 @@ class _Spans:
             told = {"agent": agent, "task": self.workflows.get(span.trace_id), "ms": ms}
             self._emit("agent.error" if error else "agent.completed", {**told, "error": error} if error else told)
         elif kind == "function":
+            self.arguments_known(data)
             told = {"tool": data.name, "input": _parsed(data.input), "agent": agent, "ms": ms}
             self._emit(
                 "tool.error" if error else "tool.result",

@@ -189,6 +189,7 @@ from openai import AsyncOpenAI
 
 @function_tool
 def search_notes(query: str) -> str:
+    print("searching")
     return f"found {query}"
 
 async def kickoff(inputs):
@@ -222,8 +223,12 @@ def test_openai_agents(tmp_path: Path, release: str, tracing: str) -> None:
             assert data["model"] == "gpt-4o-mini"
         if name == "llm.completed":
             assert (data["input_tokens"], data["output_tokens"]) == (11, 7)
+        if name.startswith("tool."):
+            assert (data["tool"], data["input"]) == ("search_notes", {"query": "ships"})
         if name == "tool.result":
-            assert (data["tool"], data["input"], data["output"]) == ("search_notes", {"query": "ships"}, "found ships")
+            assert data["output"] == "found ships"
+    n = {frame["type"]: frame["n"] for frame in run.of("event")}
+    assert n["tool.called"] < run.until_line("searching")["n"] < n["tool.result"]
     assert not run.of("notice")
     assert [line for line in run.text("stderr") if "CONNECTS" in line] == []
 
