@@ -250,6 +250,11 @@ def _taps(emit: "Any", note: "Any", app: str) -> "dict[str, Any]":
 
         tap(module, emit)
 
+    def openai_responses(module: "ModuleType") -> None:
+        from .tap_openai_agents import tap_responses
+
+        tap_responses(module)
+
     def pydantic_ai(module: "ModuleType") -> None:
         from .tap_pydantic_ai import tap
 
@@ -260,6 +265,7 @@ def _taps(emit: "Any", note: "Any", app: str) -> "dict[str, Any]":
         "crewai.utilities.events.crewai_event_bus": crewai,
         "langchain_core.callbacks.manager": langchain,
         "agents.tracing": openai_agents,
+        "agents.models.openai_responses": openai_responses,
         "pydantic_ai": pydantic_ai,
     }
 

@@ -9,6 +9,7 @@ log: such a trace is made all the same, and goes to our processor alone.
 """
 
 import os
+from contextvars import ContextVar
 from importlib import import_module
 from time import monotonic
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     Emit = Callable[[str, dict[str, Any]], None]
 
 _MODEL_SPANS = ("generation", "response")
+_model: "ContextVar[str | None]" = ContextVar("crewship_model", default=None)
+"""The model that is being asked: a span of the Responses API learns it with the answer only."""
 
 
 def tap(module: "ModuleType", emit: "Emit") -> None:
@@ -56,6 +59,21 @@ def tap(module: "ModuleType", emit: "Emit") -> None:
     set_processors = provider.set_processors
     provider.set_processors = lambda processors: set_processors([*processors, ours])
     _tell_of_disabled_traces(provider, ours)
+
+
+def tap_responses(module: "ModuleType") -> None:
+    """Note which model is asked, when one of ``OpenAIResponsesModel`` is."""
+    kind = module.OpenAIResponsesModel
+    for name in ("get_response", "stream_response"):
+        setattr(kind, name, _noting(getattr(kind, name)))
+
+
+def _noting(original: "Any") -> "Any":
+    def ask(self: "Any", *args: "Any", **options: "Any") -> "Any":
+        _model.set(str(self.model))
+        return original(self, *args, **options)
+
+    return ask
 
 
 def _tell_of_arguments(kind: "Any", spans: "_Spans") -> None:
@@ -129,7 +147,8 @@ class _Spans:
             if data.input is not None:
                 self.arguments_known(data)
         elif kind in _MODEL_SPANS:
-            self._emit("llm.called", {"model": getattr(data, "model", None), "agent": agent})
+            model = getattr(data, "model", None) or (_model.get() if kind == "response" else None)
+            self._emit("llm.called", {"model": model, "agent": agent})
 
     def arguments_known(self, data: "Any") -> None:
         if id(data) in self._waiting:
@@ -155,6 +174,7 @@ class _Spans:
             response = getattr(data, "response", None)
             usage = getattr(data, "usage", None) or getattr(response, "usage", None)
             model = getattr(data, "model", None) or getattr(response, "model", None)
+            model = model or (_model.get() if kind == "response" else None)
             told = {
                 "model": model,
                 "agent": agent,

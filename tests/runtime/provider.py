@@ -1,4 +1,4 @@
-"""A model provider for crews under test: the OpenAI chat API, answered from a thread of the crew's own process.
+"""A model provider for crews under test: OpenAI's chat, responses and embeddings, answered by the crew's own process.
 
 The frameworks' own model classes talk to it, so what is tested is what a user's crew does, without a key and without a network.
 A project imports ``provider`` before it makes a model.
@@ -21,6 +21,20 @@ class Provider(BaseHTTPRequestHandler):
             data = [{"object": "embedding", "index": i, "embedding": [len(str(t)) % 7 + 0.5] * 8} for i, t in enumerate(texts)]
             usage = {"prompt_tokens": 1, "total_tokens": 1}
             return self.answer({"object": "list", "model": asked["model"], "data": data, "usage": usage})
+        if self.path.endswith("/responses"):
+            used = any(item.get("type") == "function_call_output" for item in asked["input"] if isinstance(item, dict))
+            call = {"type": "function_call", "id": "fc_1", "call_id": "call_1", "name": "search_notes",
+                    "arguments": json.dumps({"query": "ships"}), "status": "completed"}
+            text = {"type": "output_text", "text": "offline answer", "annotations": []}
+            said = {"type": "message", "id": "msg_1", "role": "assistant", "status": "completed", "content": [text]}
+            usage = {"input_tokens": 11, "output_tokens": 7, "total_tokens": 18,
+                     "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
+                     "output_tokens_details": {"reasoning_tokens": 0}}
+            return self.answer({
+                "id": "resp_1", "object": "response", "created_at": 1, "status": "completed", "model": asked["model"],
+                "output": [said if used else call], "usage": usage, "parallel_tool_calls": True, "tool_choice": "auto",
+                "tools": [], "error": None, "incomplete_details": None, "instructions": None, "metadata": {},
+            })
         text, tools = json.dumps(asked["messages"]), asked.get("tools")
         used = any(m["role"] == "tool" for m in asked["messages"]) or "Observation: found" in text
         message, reason = {"role": "assistant", "content": "offline answer"}, "stop"

@@ -184,7 +184,8 @@ OPENAI_AGENTS: dict[str, str | bytes] = {
     "watch.py": WATCH,
     "main.py": """
 import watch, provider
-from agents import Agent, OpenAIChatCompletionsModel, RunConfig, Runner, function_tool, set_tracing_disabled
+from agents import (Agent, OpenAIChatCompletionsModel, OpenAIResponsesModel, RunConfig, Runner, function_tool,
+                    set_tracing_disabled)
 from openai import AsyncOpenAI
 
 @function_tool
@@ -196,7 +197,8 @@ async def kickoff(inputs):
     if inputs["tracing"] == "off":
         set_tracing_disabled(True)
     client = AsyncOpenAI(base_url=provider.URL, api_key="sk-none")
-    model = OpenAIChatCompletionsModel("gpt-4o-mini", client)
+    kind = OpenAIResponsesModel if inputs.get("api") == "responses" else OpenAIChatCompletionsModel
+    model = kind("gpt-4o-mini", openai_client=client)
     agent = Agent(name="Researcher", instructions="find", model=model, tools=[search_notes])
     config = RunConfig(tracing_disabled=inputs["tracing"] == "off for this run")
     return (await Runner.run(agent, inputs["topic"], run_config=config)).final_output
@@ -209,10 +211,13 @@ AGENT_EVENTS = [
 
 
 @releases("openai-agents")
-@pytest.mark.parametrize("tracing", ["as it comes", "off", "off for this run"])
-def test_openai_agents(tmp_path: Path, release: str, tracing: str) -> None:
+@pytest.mark.parametrize(
+    ("tracing", "api"),
+    [("as it comes", "chat"), ("as it comes", "responses"), ("off", "responses"), ("off for this run", "chat")],
+)
+def test_openai_agents(tmp_path: Path, release: str, tracing: str, api: str) -> None:
     python = python_of(RELEASES["openai-agents"][release])
-    run = complete(tmp_path, OPENAI_AGENTS, {"topic": "ships", "tracing": tracing}, python=python)
+    run = complete(tmp_path, OPENAI_AGENTS, {"topic": "ships", "tracing": tracing, "api": api}, python=python)
     assert run.output == "offline answer"
     assert [name for name, _ in run.events()] == AGENT_EVENTS
     for name, data in events(run):
