@@ -26,7 +26,7 @@ test: setup ## Run all tests, against the real parts
 	@$(PYTHON) -m crewship.provision minio
 	$(PYTHON) -m pytest
 
-test-unit: venv ## Run the tests that need no server and no framework (seconds)
+test-unit: venv ## Run the tests that need no server and no framework (a minute)
 	$(PYTHON) -m pytest -m "not temporal and not docker and not platform and not server and not frameworks"
 
 frameworks: venv ## Run the tests against the newest and the oldest supported frameworks
