@@ -59,6 +59,8 @@ def make_server(settings: Settings) -> Server:
         access_log=False,  # addresses may hold stream tokens; GET /metrics counts requests by route
         log_config=None,
         server_header=False,
+        proxy_headers=bool(settings.trusted_proxies),  # uvicorn would believe whoever comes from the loopback address
+        forwarded_allow_ips=settings.trusted_proxies,
         timeout_graceful_shutdown=_GRACEFUL_SECONDS,
         timeout_keep_alive=30,
     )
