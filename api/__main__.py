@@ -22,7 +22,7 @@ from crewship import db
 from crewship.addresses import is_loopback
 from crewship.errors import CrewshipError
 from crewship.settings import Settings
-from crewship.startup import check_first_key, check_public_bind, check_sealing_key
+from crewship.startup import check_first_key, check_public_bind
 
 _GRACEFUL_SECONDS = 10
 
@@ -77,7 +77,6 @@ def check(settings: Settings) -> None:
     Raises:
         Usage: what is wrong, and how to mend it.
     """
-    check_sealing_key(settings)
     check_first_key(settings)
     if not is_loopback(settings.api_host):
         database = db.open_database(settings.database)

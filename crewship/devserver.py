@@ -240,7 +240,6 @@ class DevServer:
             "CREWSHIP_API_HOST": options.host,
             "CREWSHIP_API_PORT": str(options.port),
             "CREWSHIP_BASE_IMAGE": base,
-            "CREWSHIP_PRODUCTION": "false",
         }
         if "instance" not in settings.model_fields_set:
             env["CREWSHIP_INSTANCE"] = instance

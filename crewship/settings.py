@@ -55,9 +55,6 @@ class Settings(BaseSettings):
     secret_key_file: Path | None = None
     """File with the 32-byte key (hex) that seals env values; None: ``<data_dir>/secret.key``, made when missing."""
 
-    production: bool | None = None
-    """Whether development's keys are refused; None: when the database is one that several processes share."""
-
     instance: str = "default"
     """Name of this installation; label of all its containers, so that two installations share an engine safely."""
     host: str = Field(default_factory=socket.gethostname)
@@ -129,11 +126,6 @@ class Settings(BaseSettings):
     def database(self) -> str:
         """The database's URL with the default filled in."""
         return self.database_url or f"sqlite:///{self.data_dir / 'crewship.db'}"
-
-    @property
-    def is_production(self) -> bool:
-        """``production`` with the default filled in."""
-        return not self.database.startswith("sqlite") if self.production is None else self.production
 
     @cached_property
     def objects(self) -> str:

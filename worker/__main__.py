@@ -8,16 +8,13 @@ import sys
 
 from crewship.errors import CrewshipError
 from crewship.settings import Settings
-from crewship.startup import check_sealing_key
 from worker.main import run
 
 
 def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     try:
-        settings = Settings()
-        check_sealing_key(settings)
-        asyncio.run(run(settings))
+        asyncio.run(run(Settings()))
     except CrewshipError as error:
         logging.getLogger("worker").error("%s%s", error.detail, f" ({error.hint})" if error.hint else "")
         return error.exit_code

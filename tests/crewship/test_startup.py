@@ -14,7 +14,7 @@ from crewship.addresses import is_loopback
 from crewship.errors import Usage
 from crewship.keys import make_key
 from crewship.settings import Settings
-from crewship.startup import check_first_key, check_public_bind, check_sealing_key
+from crewship.startup import check_first_key, check_public_bind
 
 ROOT = Path(__file__).parents[2]
 STRONG = secrets.token_hex(32)
@@ -32,55 +32,19 @@ def test_what_only_this_machine_reaches(host: str, loopback: bool) -> None:
     assert is_loopback(host) is loopback
 
 
-def test_what_is_production(tmp_path: Path) -> None:
-    assert not Settings(data_dir=tmp_path).is_production
-    assert Settings(data_dir=tmp_path, database_url=POSTGRES).is_production
-    assert Settings(data_dir=tmp_path, production=True).is_production
-    assert not Settings(data_dir=tmp_path, database_url=POSTGRES, production=False).is_production
-
-
 @pytest.mark.parametrize(
-    ("content", "dev", "why"),
+    ("host", "database", "key", "refused"),
     [
-        (None, False, "is not there"),
-        (secrets.token_hex(32), True, "crewship dev"),
-        ("0" * 64, False, "no random key"),
-        ("0123456789abcdef" * 4, False, "no random key"),
-        (secrets.token_hex(32), False, None),
+        ("0.0.0.0", "", "admin", True),
+        ("0.0.0.0", "", "change-me", True),
+        ("127.0.0.1", POSTGRES, "change-me", True),
+        ("127.0.0.1", "", "admin", False),
+        ("0.0.0.0", "", STRONG, False),
+        ("0.0.0.0", "", "", False),
     ],
 )
-def test_sealing_keys(tmp_path: Path, content: str | None, dev: bool, why: str | None) -> None:
-    path = tmp_path / "secret.key"
-    if content is not None:
-        path.write_text(content)
-    if dev:
-        (tmp_path / "dev.json").write_text("{}")
-    settings = Settings(data_dir=tmp_path, secret_key_file=path, production=True)
-    if why is None:
-        check_sealing_key(settings)
-    else:
-        with pytest.raises(Usage, match=why) as refused:
-            check_sealing_key(settings)
-        assert "openssl rand -hex 32" in str(refused.value.hint)
-    check_sealing_key(settings.model_copy(update={"production": False}))
-    with pytest.raises(Usage, match="CREWSHIP_SECRET_KEY_FILE is not set"):
-        check_sealing_key(settings.model_copy(update={"secret_key_file": None}))
-    assert path.exists() == (content is not None)
-
-
-@pytest.mark.parametrize(
-    ("host", "production", "key", "refused"),
-    [
-        ("0.0.0.0", False, "admin", True),
-        ("0.0.0.0", False, "change-me", True),
-        ("127.0.0.1", True, "change-me", True),
-        ("127.0.0.1", False, "admin", False),
-        ("0.0.0.0", False, STRONG, False),
-        ("0.0.0.0", False, "", False),
-    ],
-)
-def test_first_keys(host: str, production: bool, key: str, refused: bool) -> None:
-    settings = Settings(api_host=host, production=production, bootstrap_admin_key=key)
+def test_first_keys(host: str, database: str, key: str, refused: bool) -> None:
+    settings = Settings(api_host=host, database_url=database, bootstrap_admin_key=key)
     if refused:
         with pytest.raises(Usage, match="CREWSHIP_BOOTSTRAP_ADMIN_KEY is not fit"):
             check_first_key(settings)
@@ -103,29 +67,24 @@ def test_a_public_address_needs_a_key(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("module", "settings", "why"),
+    ("settings", "why"),
     [
-        ("api", {"API_HOST": "0.0.0.0"}, "no API key yet"),
-        ("api", {"API_HOST": "0.0.0.0", "BOOTSTRAP_ADMIN_KEY": "change-me"}, "BOOTSTRAP_ADMIN_KEY is not fit"),
-        ("api", {"PRODUCTION": "true"}, "CREWSHIP_SECRET_KEY_FILE is not set"),
-        ("worker", {"PRODUCTION": "true"}, "CREWSHIP_SECRET_KEY_FILE is not set"),
+        ({"API_HOST": "0.0.0.0"}, "no API key yet"),
+        ({"API_HOST": "0.0.0.0", "BOOTSTRAP_ADMIN_KEY": "change-me"}, "BOOTSTRAP_ADMIN_KEY is not fit"),
     ],
 )
-def test_the_processes_end_with_one_clear_error(
-    tmp_path: Path, module: str, settings: dict[str, str], why: str
-) -> None:
+def test_the_process_ends_with_one_clear_error(tmp_path: Path, settings: dict[str, str], why: str) -> None:
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith("CREWSHIP_")},
         "CREWSHIP_DATA_DIR": str(tmp_path), **{f"CREWSHIP_{name}": value for name, value in settings.items()},
     }  # fmt: skip
     ended = subprocess.run(
-        [sys.executable, "-m", module], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60
+        [sys.executable, "-m", "api"], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60
     )
     assert ended.returncode == Usage.exit_code
     assert why in ended.stderr
     assert "openssl rand -hex 32" in ended.stderr
     assert "Traceback" not in ended.stderr
-    assert not (tmp_path / "secret.key").exists()
 
 
 def test_nothing_in_the_repository_is_a_key_by_default() -> None:
