@@ -60,6 +60,8 @@ def audit(
 
 def change(before: dict[str, Any] | None, after: dict[str, Any] | None) -> str:
     """``current_deployment_id: dep_1 → dep_2``; what is the same on both sides is left out."""
+    if before is not None and after is None:
+        return "was " + "; ".join(f"{name}: {_short(value)}" for name, value in before.items())
     old, new = before or {}, after or {}
     parts = []
     for name in [*new, *(name for name in old if name not in new)]:

@@ -74,7 +74,7 @@ def until(rfc3339: str | None, now: datetime | None = None) -> str:
         return "expired"
     for unit, length in (("d", 86_400), ("h", 3600), ("min", 60)):
         if seconds >= length:
-            return f"expires in {seconds // length} {unit}"
+            return f"expires in {(seconds + length // 2) // length} {unit}"
     return f"expires in {seconds} s"
 
 

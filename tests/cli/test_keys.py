@@ -91,7 +91,7 @@ def test_audit(crewship: Any, platform: Platform) -> None:
     assert env.endswith("version: 1 → 2; set: A; unset: none; names: A before")
     assert rollback.split()[2:6] == ["deployment.rolled_back", "dep_1", "ci", "192.0.2.1"]
     assert rollback.endswith("current_deployment_id: dep_2 → dep_1")
-    assert garbage.split()[3:] == ["crew", "platform", "-", "removals:", "2", "before"]
+    assert garbage.split()[3:] == ["crew", "platform", "-", "was", "removals:", "2"]
     assert json.loads(crewship("audit", "--json").stdout)["audit"] == platform.audit
 
 
