@@ -24,10 +24,12 @@ from activities.log_writer import LogLines, LogWriter
 from activities.pulse import Pulse
 from activities.run_spec import container_limits, network_of, open_env, warmth_of
 from activities.spares import Spares
+from crewship import audit
 from crewship.clock import now, rfc3339
 from crewship.config import DeploymentConfig
 from crewship.contracts import (
     ActivateInput,
+    Actor,
     CloseDeploymentInput,
     DeploymentRef,
     Head,
@@ -170,7 +172,8 @@ class DeploymentActivities:
                 session.add(row)
                 session.flush()
                 if row.activate:
-                    previous = switch(session, row.project, row.id, activate.actor).previous
+                    who = audit.maker_of(session, row.id) or Actor(key_id=activate.actor, name="")
+                    previous = switch(session, row.project, row.id, who).previous
         if row.activate:
             self._spares.later(self._in_use, row, previous)
 
@@ -215,7 +218,8 @@ class DeploymentActivities:
                     error_hint="deploy that version again: crewship deploy",
                 )
             with transaction(self._database) as session:
-                done = switch(session, rollback.project, target.id, rollback.actor)
+                who = rollback.by or Actor(key_id=rollback.actor, name="")
+                done = switch(session, rollback.project, target.id, who, "deployment.rolled_back")
         except Unavailable as error:
             raise ApplicationError(error.detail, type="Unavailable") from error
         except CrewshipError as error:

@@ -4,7 +4,7 @@ Everything may be repeated: a round that was killed is done again by the next on
 before that goes (a deployment says that its image is gone before it is), and a row that is a thing's only trace goes after it.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -14,7 +14,7 @@ from sqlmodel import Session, col, delete, select
 from temporalio import activity
 
 from activities.spares import Spares
-from crewship import archive, retention
+from crewship import archive, audit, retention
 from crewship.builds import cache_volume
 from crewship.clock import now
 from crewship.contracts import GarbageInput, GarbageResult, Removal, run_workflow_id
@@ -51,7 +51,8 @@ class GarbageActivities:
         removals = retention.plan(Inventory(deployments=deployments, runs=runs), self._policy, now())
         more = len(removals) > garbage.limit or len(runs) > garbage.limit
         removals = [self._sized(removal) for removal in removals[: garbage.limit]]
-        if not garbage.dry_run:
+        if removals and not garbage.dry_run:
+            self._note(garbage, removals)
             keyless = retention.superseded(deployments, self._policy.keep_deployments)
             for removal in removals:
                 self._take_record(removal, set(keyless))
@@ -90,7 +91,19 @@ class GarbageActivities:
                     taken.append(removal)
                 activity.heartbeat()
             removals = taken
+            if taken:
+                self._note(garbage, taken)
         return GarbageResult(removals=removals, more=len(planned) > garbage.limit)
+
+    def _note(self, garbage: GarbageInput, removals: Sequence[Removal]) -> None:
+        """In the audit log: of records before they go, of a host's things after, for what is in use there stays."""
+        with transaction(self._database) as session:
+            audit.record(
+                session,
+                garbage.by,
+                "garbage.removed",
+                before={"removals": [removal.model_dump(exclude_none=True) for removal in removals]},
+            )
 
     # --- records ------------------------------------------------------------------------------------------------------
 

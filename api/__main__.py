@@ -19,8 +19,11 @@ import uvicorn
 from api.app import create_app
 from api.protocol import Protocol
 from api.state import Platform
+from crewship import db
+from crewship.addresses import is_loopback
 from crewship.errors import CrewshipError
 from crewship.settings import Settings
+from crewship.startup import check_first_key, check_public_bind
 
 _GRACEFUL_SECONDS = 10
 
@@ -61,6 +64,8 @@ def make_server(settings: Settings) -> Server:
         access_log=False,  # addresses may hold stream tokens; GET /metrics counts requests by route
         log_config=None,
         server_header=False,
+        proxy_headers=bool(settings.trusted_proxies),  # uvicorn would believe whoever comes from the loopback address
+        forwarded_allow_ips=settings.trusted_proxies,
         timeout_graceful_shutdown=_GRACEFUL_SECONDS,
         timeout_keep_alive=30,
     )
@@ -68,16 +73,35 @@ def make_server(settings: Settings) -> Server:
     return server
 
 
+def check(settings: Settings) -> None:
+    """Refuse to start where others could get in.
+
+    Raises:
+        Usage: what is wrong, and how to mend it.
+    """
+    check_first_key(settings)
+    if not is_loopback(settings.api_host):
+        database = db.open_database(settings.database)
+        try:
+            db.migrate(database)
+            check_public_bind(settings, database)
+        finally:
+            database.dispose()
+
+
 def main() -> int:
     """Serve until told to stop; the exit code."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     for name in ("alembic", "uvicorn.error"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    server = make_server(Settings())
     try:
+        settings = Settings()
+        check(settings)
+        server = make_server(settings)
         asyncio.run(server.serve())
     except CrewshipError as error:
-        print(f"error: {error.detail}", file=sys.stderr)  # noqa: T201
+        for line in (f"error: {error.detail}", *([f"hint: {error.hint}"] if error.hint else [])):
+            print(line, file=sys.stderr)  # noqa: T201
         return error.exit_code
     return 0 if server.started else 1
 

@@ -19,9 +19,11 @@ from starlette.middleware.cors import CORSMiddleware
 from api import problems
 from api.dispatch import Dispatch, TemporalDispatch
 from api.feed import Feeds, LogState
+from api.headers import AnswerHeaders
 from api.limits import BodyLimit
 from api.metrics import Metrics, RequestMetrics
-from api.routes import artifacts, deployments, env, events, gc, health, projects, rollback, runs, samples
+from api.quotas import GuessGuard, Rates, RequestQuotas
+from api.routes import artifacts, audit, deployments, env, events, gc, health, keys, projects, rollback, runs, samples
 from api.state import Platform, State, read_log_state
 from api.tokens import StreamTokens
 from crewship import db, temporal
@@ -79,6 +81,8 @@ def create_app(
             platform = Platform(
                 settings=settings, database=database, store=objects, dispatch=calls, feeds=feeds, sealer=Sealer(secret),
                 tokens=StreamTokens.derive(secret), metrics=metrics,
+                quotas=RequestQuotas(Rates(settings.rate_limit_per_minute)),
+                guard=GuessGuard(Rates(settings.failed_auth_per_minute)),
             )  # fmt: skip
             with suppress(Unavailable):  # it may come later: readiness and uploads try again
                 await platform.make_store()
@@ -101,9 +105,12 @@ def create_app(
         generate_unique_id_function=_operation_id,
         middleware=_middleware(settings, metrics),
     )
+    # Around everything, so that answers to unforeseen errors have them too, which are made outside of all other middleware.
+    build_stack = app.build_middleware_stack
+    app.build_middleware_stack = lambda: AnswerHeaders(build_stack())  # type: ignore[method-assign]
     problems.install(app)
     app.include_router(health.router)
-    for routes in (projects, env, deployments, rollback, runs, samples, events, artifacts, gc):
+    for routes in (projects, env, deployments, rollback, runs, samples, events, artifacts, gc, keys, audit):
         app.include_router(routes.router, prefix="/v1")
     return app
 
@@ -126,7 +133,16 @@ def _middleware(settings: Settings, metrics: Metrics) -> list[Middleware]:
             allow_origins=settings.cors_origin_list,
             allow_methods=["GET", "HEAD", "POST", "PATCH", "DELETE"],
             allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID", "Range"],
-            expose_headers=["Content-Disposition", "Content-Range", "ETag", "Idempotent-Replayed", "Location"],
+            expose_headers=[
+                "Content-Disposition",
+                "Content-Range",
+                "ETag",
+                "Idempotent-Replayed",
+                "Location",
+                "RateLimit",
+                "RateLimit-Policy",
+                "Retry-After",
+            ],
             max_age=3600,
         )
         stack.insert(1, cors)

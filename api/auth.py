@@ -10,7 +10,9 @@ from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from sqlmodel import Session
 
-from api.state import PlatformDep
+from api.quotas import QUOTA
+from api.state import Platform, PlatformDep
+from crewship.contracts import Actor
 from crewship.errors import Forbidden, Unauthorized
 from crewship.keys import find_key, granted
 
@@ -19,11 +21,18 @@ _bearer = HTTPBearer(auto_error=False, description="An API key")
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """The key that a request came with."""
+    """The key that a request came with, and from where."""
 
     key_id: str
     scopes: frozenset[str]
     project: str | None
+    name: str = ""
+    address: str | None = None
+
+    @property
+    def actor(self) -> Actor:
+        """For the audit log."""
+        return Actor(key_id=self.key_id, name=self.name, address=self.address)
 
     def sees(self, project: str) -> bool:
         """Whether things of that project exist for this caller."""
@@ -41,26 +50,36 @@ class Caller:
 Credentials = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
 
 
-async def authenticate(platform: PlatformDep, credentials: Credentials) -> Caller:
+async def authenticate(request: Request, platform: PlatformDep, credentials: Credentials) -> Caller:
     """The caller by the request's key.
 
     Raises:
         Unauthorized: no key, or not a valid one.
+        TooManyRequests: too many wrong keys came from this address, or too many requests with this key.
     """
     if credentials is None:
         raise Unauthorized(
             "This call needs an API key", hint="send the header Authorization: Bearer <key>, or crewship login"
         )
-    secret = credentials.credentials
+    secret, address = credentials.credentials, address_of(request)
+    platform.guard.admit(address, secret)
 
     def look_up(session: Session) -> Caller | None:
         row = find_key(session, secret)
-        return None if row is None else Caller(row.id, granted(row.scopes), row.project)
+        return None if row is None else Caller(row.id, granted(row.scopes), row.project, row.name, address)
 
     caller = await platform.transact(look_up)
     if caller is None:
+        platform.guard.failed(address)
         raise Unauthorized("The API key is not valid", hint="it may be mistyped, expired or revoked")
+    platform.guard.succeeded(secret)
+    request.scope[QUOTA] = platform.quotas.take(caller.key_id)
     return caller
+
+
+def address_of(request: Request) -> str | None:
+    """Where the request came from; behind a proxy that is trusted (``CREWSHIP_TRUSTED_PROXIES``), what that one says."""
+    return request.client.host if request.client is not None else None
 
 
 class Require:
@@ -93,13 +112,35 @@ class RequireForStream(Require):
         self, request: Request, run_id: str, platform: PlatformDep, credentials: Credentials, token: str | None = None
     ) -> Caller:
         if credentials is None and token is not None:
+            return self._by_token(request, run_id, platform, token)
+        return self.check(await authenticate(request, platform, credentials))
+
+    def _by_token(self, request: Request, run_id: str, platform: Platform, token: str) -> Caller:
+        address = address_of(request)
+        try:
             platform.tokens.check(token, run_id)
-            return Caller("token", frozenset({"read"}), None)
-        return self.check(await authenticate(platform, credentials))
+        except Unauthorized as error:
+            if error.code == "invalid_token":  # one that has expired was ours: nobody guesses
+                platform.guard.admit(address, token)
+                platform.guard.failed(address)
+            raise
+        request.scope[QUOTA] = platform.quotas.take(f"token:{run_id}")
+        return Caller("token", frozenset({"read"}), None, "stream token", address)
+
+
+class RequireUnlessOpen(Require):
+    """As :class:`Require`, unless ``CREWSHIP_METRICS_OPEN`` says that no key is needed."""
+
+    async def __call__(  # type: ignore[override]
+        self, request: Request, platform: PlatformDep, credentials: Credentials
+    ) -> None:
+        if not platform.settings.metrics_open:
+            self.check(await authenticate(request, platform, credentials))
 
 
 ReadCaller = Annotated[Caller, require("read")]
 InvokeCaller = Annotated[Caller, require("invoke")]
 DeployCaller = Annotated[Caller, require("deploy")]
+EnvCaller = Annotated[Caller, require("env")]
 AdminCaller = Annotated[Caller, require("admin")]
 StreamCaller = Annotated[Caller, Depends(RequireForStream("read"))]

@@ -2,14 +2,56 @@
 
 import re
 
+import orjson
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from api.problems import HintedException
 
 _UPLOAD = re.compile(r"/v1/projects/[^/]+/deployments/?")
 _ENVELOPE_BYTES = 64 * 1024
 """What a body has around its content: labels and names, or multipart headers."""
+
+
+class HeadLimit(HttpToolsProtocol):
+    """uvicorn's HTTP over a connection, which by itself keeps headers of any size: a head over its limit is 431.
+
+    Looked at when a piece has come, so that a head may be larger by one piece (256 KiB).
+    """
+
+    head_bytes = 64 * 1024
+    _coming = 0
+    """Bytes of a head whose end has not come yet."""
+    _is_head = True
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if not self._is_head:
+            self._coming = 0
+            return
+        self._coming += len(data)
+        if self._coming > self.head_bytes and not self.transport.is_closing():
+            detail = f"The request's line and headers have more than {self.head_bytes:,} bytes"
+            body = orjson.dumps(
+                {
+                    "type": "urn:crewship:error:headers_too_large", "title": "Headers too large", "status": 431,
+                    "detail": detail, "instance": "", "code": "headers_too_large", "hint": "send less in them",
+                }
+            )  # fmt: skip
+            self.transport.write(
+                b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-type: application/problem+json\r\n"
+                b"content-length: %d\r\nconnection: close\r\n\r\n%b" % (len(body), body)
+            )
+            self.transport.close()
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._is_head = True
+
+    def on_headers_complete(self) -> None:
+        super().on_headers_complete()
+        self._is_head = False
 
 
 class BodyLimit:

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict
 from starlette.exceptions import HTTPException
 
 from api.values import escaped
-from crewship.errors import CrewshipError, Unauthorized, Unavailable, Unprocessable
+from crewship.errors import CrewshipError, TooManyRequests, Unauthorized, Unavailable, Unprocessable
 
 log = logging.getLogger(__name__)
 
@@ -103,6 +103,9 @@ async def _of_product(request: Request, error: Exception) -> Response:
         headers["WWW-Authenticate"] = "Bearer"
     if isinstance(error, Unavailable):
         headers["Retry-After"] = "1"
+    if isinstance(error, TooManyRequests):
+        headers["Retry-After"] = str(error.retry_after_seconds)
+        headers |= {name.decode(): value.decode() for name, value in error.quota}
     members = {"errors": error.errors} if isinstance(error, Unprocessable) else {}
     return problem(
         request, error.status, title=error.title, code=error.code, detail=error.detail, hint=error.hint,

@@ -5,7 +5,9 @@ of a million lines that is a third of what the process spends in Python.
 """
 
 from starlette.types import Message
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+
+from api.limits import HeadLimit
 
 _LARGE_BYTES = 64 * 1024
 """From here on three writes cost less than one copy."""
@@ -26,8 +28,8 @@ class _Cycle(RequestResponseCycle):
         self.transport.write(b"\r\n")
 
 
-class Protocol(HttpToolsProtocol):
-    """For ``uvicorn.Config(http=...)``."""
+class Protocol(HeadLimit):
+    """For ``uvicorn.Config(http=...)``; refuses heads that have no end, too."""
 
     def on_headers_complete(self) -> None:
         super().on_headers_complete()

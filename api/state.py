@@ -13,6 +13,7 @@ from sqlmodel import Session, col, or_, select
 from api.dispatch import Dispatch
 from api.feed import Feeds, LogState
 from api.metrics import Metrics
+from api.quotas import GuessGuard, RequestQuotas
 from api.tokens import StreamTokens
 from crewship import db
 from crewship.errors import NotFound
@@ -43,6 +44,8 @@ class Platform:
     sealer: Sealing
     tokens: StreamTokens
     metrics: Metrics
+    quotas: RequestQuotas
+    guard: GuessGuard
     _database_threads: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(_DATABASE_THREADS))
     _store_threads: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(_STORE_THREADS))
 

@@ -14,10 +14,16 @@ Time = Annotated[
 ]
 """RFC 3339, UTC, milliseconds."""
 
-MomentQuery = Annotated[
-    datetime, AfterValidator(lambda moment: moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC))
-]
-"""A time from a query; without a zone it is UTC."""
+
+def _in_utc(moment: datetime) -> datetime:
+    try:
+        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    except OverflowError:
+        raise ValueError("is beyond the years 1 to 9999 in UTC") from None
+
+
+Moment = Annotated[datetime, AfterValidator(_in_utc)]
+"""A time that a client gives; without a zone it is UTC."""
 
 
 class Body(BaseModel):

@@ -26,6 +26,7 @@ from crewship.errors import (
     InvalidRequest,
     NotFound,
     TooLarge,
+    TooManyRequests,
     Unauthorized,
     Unavailable,
     Unprocessable,
@@ -33,7 +34,7 @@ from crewship.errors import (
 from crewship.events import TERMINAL, Event, parse
 
 _BY_STATUS: dict[int, type[CrewshipError]] = {
-    401: Unauthorized, 403: Forbidden, 404: NotFound, 409: Conflict, 413: TooLarge,
+    401: Unauthorized, 403: Forbidden, 404: NotFound, 409: Conflict, 413: TooLarge, 429: TooManyRequests,
     502: Unavailable, 503: Unavailable, 504: Unavailable,
 }  # fmt: skip
 
@@ -42,6 +43,8 @@ _READ_SECONDS = 90.0
 """Longer than the longest ``?wait=`` (60 s)."""
 _TRIES = 4
 """For a call that is safe to repeat: a GET, or a POST with an idempotency key."""
+_PATIENCE = (5, 5, 5)
+"""Seconds that it waits without a word when it is told that it asks too often; longer is an error for the user to see."""
 _BACKOFF_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0)
 
 
@@ -178,7 +181,7 @@ class Client:
             except httpx.ReadTimeout:
                 yield []
                 continue
-            except (httpx.TransportError, Unavailable) as error:
+            except (httpx.TransportError, Unavailable, TooManyRequests) as error:
                 if not connected:
                     self._raise_translated(error)
                 reason = str(error)
@@ -190,8 +193,14 @@ class Client:
     # --- inner --------------------------------------------------------------------------------------------------------
 
     def _send(self, method: str, path: str, **arguments: Any) -> httpx.Response:
-        with self._translated():
-            response = self._http.request(method, path, **arguments)
+        for wait in (*_PATIENCE, None):
+            with self._translated():
+                response = self._http.request(method, path, **arguments)
+            # Nothing was done of what is refused for being too much, so it may be asked again, whatever it is.
+            seconds = _retry_after(response)
+            if wait is None or seconds is None or seconds > wait:
+                break
+            time.sleep(seconds)
         self.server_time = _date_of(response)
         self._check(response)
         return response
@@ -233,6 +242,12 @@ class Client:
             f"{said} (address from {self.target.source})",
             hint="crewship dev      starts the platform on this machine\ncrewship doctor   checks what it needs",
         ) from error
+
+
+def _retry_after(response: httpx.Response) -> int | None:
+    """Seconds that a 429 asks to wait; None for any other answer."""
+    told = response.headers.get("retry-after", "")
+    return int(told) if response.status_code == 429 and told.isascii() and told.isdigit() else None
 
 
 def artifact_path(run_id: str, name: str) -> str:

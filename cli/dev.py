@@ -31,17 +31,18 @@ def dev(
     options = DevOptions((data or settings.data_dir).expanduser().absolute(), host, port, ui_port)
 
     def on_ready(running: Running) -> None:
-        _announce(running, as_json)
+        _announce(running, host, as_json)
 
     DevServer(options, settings, progress_for(sys.stderr), say).serve(on_ready)
     say_done("stopped")
 
 
-def _announce(running: "Running", as_json: bool) -> None:
+def _announce(running: "Running", host: str, as_json: bool) -> None:
     """One line on stdout that says that it is ready; what to do now on stderr."""
     import json
 
-    from cli.output import data, say, say_next
+    from cli.output import data, say, say_next, say_warning
+    from crewship.addresses import is_loopback
 
     if as_json:
         told = {
@@ -53,6 +54,8 @@ def _announce(running: "Running", as_json: bool) -> None:
         data(json.dumps(told))
         return
     data(f"Crewship is ready at {running.url}")
+    if not is_loopback(host):
+        say_warning(f"it listens on {host}: others can reach it, and without TLS they can read the keys that pass by")
     if running.api_key:
         say(f"  admin key: {running.api_key}")
         say("             shown this once; the CLI on this machine has it already")

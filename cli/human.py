@@ -65,6 +65,19 @@ def age(rfc3339: str | None, now: datetime | None = None) -> str:
     return f"{seconds} s ago"
 
 
+def until(rfc3339: str | None, now: datetime | None = None) -> str:
+    """When a key ends: ``expires in 3 d``, ``expired``, ``never expires``."""
+    if not rfc3339:
+        return "never expires"
+    seconds = int((parse_time(rfc3339) - (now or datetime.now(UTC))).total_seconds())
+    if seconds < 0:
+        return "expired"
+    for unit, length in (("d", 86_400), ("h", 3600), ("min", 60)):
+        if seconds >= length:
+            return f"expires in {(seconds + length // 2) // length} {unit}"
+    return f"expires in {seconds} s"
+
+
 def count(number: int, noun: str) -> str:
     """``1 file``, ``1,234 files``."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -64,14 +64,24 @@ def whoami(
     ctx: typer.Context, as_json: Annotated[bool, typer.Option("--json", help="Print them as JSON.")] = False
 ) -> None:
     """Say which platform and key are used, and whether they work."""
+    from cli.human import until
     from cli.output import data_json, fields
 
     with connect(ctx) as client:
         target = client.target
-        client.get("/projects", limit=1)
+        current = client.get("/keys/current")
         key = target.key()
         shown = f"{key[:13]}…" if len(key) > 24 else "…"
         if as_json:
-            data_json({"url": target.url, "source": target.source, "api_key": shown})
+            data_json({"url": target.url, "source": target.source, "api_key": shown, "key": current})
             return
-        fields([("server", target.url), ("from", target.source), ("key", f"{shown} (works)")])
+        fields(
+            [
+                ("server", target.url),
+                ("from", target.source),
+                ("key", f"{shown} (works)"),
+                ("name", f"{current['name']}, {current['id']}"),
+                ("may", f"{', '.join(current['scopes'])} in {current['project'] or 'all projects'}"),
+                ("ends", until(current["expires_at"])),
+            ]
+        )

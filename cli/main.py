@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from cli import deployments, env, projects, runs
+from cli import deployments, env, keys, projects, runs
+from cli.audit import audit
 from cli.deploy import deploy
 from cli.dev import dev
 from cli.doctor import doctor
@@ -61,12 +62,13 @@ def root(
     ctx.obj = Globals(url=url, api_key=api_key, verbose=verbose, debug=debug)
 
 
-for command in (dev, doctor, init, login, logout, whoami, deploy, invoke, gc):
+for command in (dev, doctor, init, login, logout, whoami, deploy, invoke, gc, audit):
     app.command(command.__name__)(command)
 app.add_typer(runs.app, name="runs")
 app.add_typer(deployments.app, name="deployments")
 app.add_typer(env.app, name="env")
 app.add_typer(projects.app, name="projects")
+app.add_typer(keys.app, name="keys")
 
 
 def main() -> None:

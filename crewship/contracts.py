@@ -15,6 +15,16 @@ class Message(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
+class Actor(Message):
+    """Who caused a change, for the audit log. The platform itself has no key."""
+
+    key_id: str | None = None
+    name: str = "platform"
+    """The key's name."""
+    address: str | None = None
+    """Where the request came from."""
+
+
 # --- names ------------------------------------------------------------------------------------------------------------
 
 WORKFLOW_QUEUE = "crewship"
@@ -355,6 +365,8 @@ class RollbackInput(Message):
     deployment_id: str | None
     """None: the deployment that was current before the last switch."""
     actor: str
+    by: Actor | None = None
+    """``actor`` with name and address; None in requests of older versions."""
 
 
 class RollbackResult(Message):
@@ -390,6 +402,8 @@ class GarbageInput(Message):
     dry_run: bool
     limit: int = 200
     """At most so many of the records, and of each host; what is left is for the next round."""
+    by: Actor = Actor()
+    """Who asked; the platform when retention runs by itself."""
 
 
 class GarbageResult(Message):

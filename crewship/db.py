@@ -19,6 +19,8 @@ from sqlalchemy.engine import Engine, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
 from sqlmodel import Session, col, or_, select
 
+from crewship import audit
+from crewship.contracts import Actor
 from crewship.errors import Unavailable
 from crewship.models import EnvVar, Project
 
@@ -142,9 +144,13 @@ def env_values(session: Session, project: str, version: int) -> dict[str, str]:
     return {row.name: row.sealed for row in rows}
 
 
-def ensure_project(session: Session, name: str) -> Project:
-    """The project, made when it is missing; two callers at once get the same one."""
+def ensure_project(session: Session, name: str, actor: Actor) -> Project:
+    """The project, made (and put into the audit log) when it is missing; two callers at once get the same one."""
     insert = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
     row = Project(name=name)
-    session.execute(insert(Project).values(**row.model_dump()).on_conflict_do_nothing())
+    made = session.execute(
+        insert(Project).values(**row.model_dump()).on_conflict_do_nothing().returning(col(Project.name))
+    )
+    if made.first() is not None:
+        audit.record(session, actor, "project.created", project=name, target=name)
     return session.exec(select(Project).where(Project.name == name)).one()

@@ -99,6 +99,8 @@ def valid_key(settings: Settings, data: Path) -> str:
     The API takes the first key only while it has none: a folder whose key file was lost has keys already. Who owns the
     folder may have a new one.
     """
+    from crewship import audit
+    from crewship.contracts import Actor
     from crewship.db import open_database, session
     from crewship.keys import find_key, make_key
 
@@ -111,6 +113,7 @@ def valid_key(settings: Settings, data: Path) -> str:
                 return secret
             made = make_key("admin (crewship dev)", ["admin"])
             opened.add(made.row)
+            audit.record(opened, Actor(), "key.created", target=made.row.id, after={"scopes": ["admin"]})
     finally:
         database.dispose()
     _write_private(path, made.secret)

@@ -12,6 +12,7 @@
     ├── NotFound                     404  exit 4   code: project_not_found, run_not_found, ...
     ├── Conflict                     409  exit 5   code: project_exists, no_current_deployment, ...
     ├── TooLarge                     413  exit 1
+    ├── TooManyRequests              429  exit 1   says how long to wait
     ├── Unavailable                  503  exit 6   names the dependency that is down
     └── Usage                          –  exit 2   CLI only
 
@@ -87,6 +88,30 @@ class Conflict(CrewshipError):
 
 class TooLarge(CrewshipError):
     status, title, default_code = 413, "Too large", "too_large"
+
+
+class TooManyRequests(CrewshipError):
+    """Somebody asks too often.
+
+    Attributes:
+        retry_after_seconds: How long to wait.
+        quota: Headers that tell of the quota, as ASGI has them.
+    """
+
+    status, title, default_code = 429, "Too many requests", "too_many_requests"
+
+    def __init__(
+        self,
+        detail: str,
+        *,
+        retry_after_seconds: int = 1,
+        quota: list[tuple[bytes, bytes]] | None = None,
+        hint: str | None = None,
+        code: str | None = None,
+    ) -> None:
+        super().__init__(detail, hint=hint, code=code)
+        self.retry_after_seconds = max(1, retry_after_seconds)
+        self.quota = quota or []
 
 
 class Unavailable(CrewshipError):

@@ -6,7 +6,7 @@ Times are stored in UTC (SQLite gives them back naive; ``crewship.clock`` takes 
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, Column, Index
+from sqlalchemy import JSON, BigInteger, Column, Index, Integer
 from sqlmodel import Field, SQLModel
 
 from crewship.clock import now
@@ -160,6 +160,35 @@ class ApiKey(SQLModel, table=True):
     expires_at: datetime | None = None
     last_used_at: datetime | None = None
     revoked_at: datetime | None = None
+
+
+class AuditEntry(SQLModel, table=True):
+    """One change, who made it and from where; see ``crewship.audit``.
+
+    Rows are only ever added: triggers of the migration refuse every update and delete. Nothing references anything, so that
+    entries outlast what they tell of.
+    """
+
+    __tablename__ = "audit"
+
+    id: int | None = Field(
+        default=None, sa_column=Column(BigInteger().with_variant(Integer, "sqlite"), primary_key=True)
+    )
+    at: datetime = Field(default_factory=now, index=True)
+    action: str = Field(max_length=63)
+    """``<noun>.<past participle>``."""
+    key_id: str | None = Field(default=None, index=True)
+    """API key; None: the platform itself."""
+    actor: str
+    """The key's name when it happened."""
+    address: str | None = None
+    project: str | None = Field(default=None, index=True)
+    target: str | None = Field(default=None, index=True)
+    """Id or name of what was changed."""
+    before: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON))
+    """What mattered of it before, never a secret's value; None: it was not there."""
+    after: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON))
+    """The same after; None: it is gone."""
 
 
 class Idempotency(SQLModel, table=True):

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from sqlalchemy import update
 from sqlmodel import Session, col, select
 
+from crewship import audit
 from crewship.clock import now
+from crewship.contracts import Actor
 from crewship.errors import Conflict, NotFound
 from crewship.models import Activation, Deployment, Project
 
@@ -77,8 +79,10 @@ def require_image(deployment: Deployment) -> None:
         )
 
 
-def switch(session: Session, project: str, deployment_id: str, actor: str) -> Switch:
-    """Point ``project`` at ``deployment_id`` and record it; nothing when it is current already.
+def switch(
+    session: Session, project: str, deployment_id: str, actor: Actor, action: str = "deployment.activated"
+) -> Switch:
+    """Point ``project`` at ``deployment_id`` and record it, in the audit log as ``action``; nothing when it is current already.
 
     Raises:
         NotFound: the project is gone.
@@ -101,6 +105,21 @@ def switch(session: Session, project: str, deployment_id: str, actor: str) -> Sw
             raise NotFound(f"There is no project {project!r}", code="project_not_found")
     require_image(session.get_one(Deployment, deployment_id, populate_existing=True))
     session.add(
-        Activation(project=project, deployment_id=deployment_id, previous_deployment_id=previous, actor=actor, at=now())
+        Activation(
+            project=project,
+            deployment_id=deployment_id,
+            previous_deployment_id=previous,
+            actor=actor.key_id or "",
+            at=now(),
+        )
+    )
+    audit.record(
+        session,
+        actor,
+        action,
+        project=project,
+        target=deployment_id,
+        before={"current_deployment_id": previous},
+        after={"current_deployment_id": deployment_id},
     )
     return Switch(deployment_id, previous, changed=True)

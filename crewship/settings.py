@@ -46,6 +46,12 @@ class Settings(BaseSettings):
     """Whether ``GET /metrics`` may be read without a key."""
     bootstrap_admin_key: str = ""
     """Secret of the first admin key; stored hashed, and only when there is no key yet."""
+    rate_limit_per_minute: int = Field(default=12_000, ge=0)
+    """Requests that one key may make to one API process; 0: no limit."""
+    failed_auth_per_minute: int = Field(default=30, ge=0)
+    """Wrong keys that may come from one address to one API process; 0: no limit."""
+    trusted_proxies: str = ""
+    """Comma-separated addresses or networks of proxies whose ``X-Forwarded-For`` is believed."""
     secret_key_file: Path | None = None
     """File with the 32-byte key (hex) that seals env values; None: ``<data_dir>/secret.key``, made when missing."""
 

@@ -17,7 +17,7 @@ from api.lookups import check_project_name, get_deployment, get_project, require
 from api.pages import CursorQuery, LimitQuery, cut, decode_moment, encode_cursor
 from api.state import Platform, PlatformDep
 from api.wire import ErrorRead, Events, Read, Time
-from crewship import limits, source
+from crewship import audit, limits, source
 from crewship.config import load
 from crewship.contracts import DeployInput, DeploymentStatus
 from crewship.db import ensure_project
@@ -185,7 +185,7 @@ async def _record(
             row = get_deployment(session, caller, held)
             return DeploymentRead.of(row, session.get_one(Project, row.project).current_deployment_id), None
         require_engine(session, platform.settings.host)
-        owner = require_live(ensure_project(session, project))
+        owner = require_live(ensure_project(session, project, caller.actor))
         row = Deployment(
             id=deployment_id,
             project=project,
@@ -197,6 +197,14 @@ async def _record(
             created_by=caller.key_id,
         )
         session.add(row)
+        audit.record(
+            session,
+            caller.actor,
+            "deployment.created",
+            project=project,
+            target=deployment_id,
+            after={"source_sha256": upload.sha256, "activate": activate},
+        )
         start = DeployInput(
             deployment_id=deployment_id, project=project, host=row.host, activate=activate, actor=caller.key_id
         )
@@ -215,6 +223,7 @@ async def _record(
         def forget(session: Session) -> None:
             session.exec(delete(Deployment).where(col(Deployment.id) == deployment_id))
             release(session, scope, key)
+            audit.record(session, caller.actor, "deployment.withdrawn", project=project, target=deployment_id)
 
         await platform.transact(forget)
         raise

@@ -6,11 +6,12 @@ from fastapi import APIRouter
 from pydantic import Field
 from sqlmodel import Session, col, select, update
 
-from api.auth import DeployCaller, ReadCaller
+from api.auth import EnvCaller, ReadCaller
 from api.lookups import check_project_name, get_project, require_live
 from api.state import PlatformDep
 from api.values import escaped
 from api.wire import Body, Read, Time
+from crewship import audit
 from crewship.clock import now
 from crewship.db import ensure_project
 from crewship.errors import Unprocessable
@@ -48,7 +49,7 @@ class EnvPage(Read):
 
 @router.get("")
 async def list_env(project: str, platform: PlatformDep, caller: ReadCaller) -> EnvPage:
-    """List the env vars' names."""
+    """List the env vars' names; a key with the scope `env` sees how their values end."""
 
     def read(session: Session) -> list[EnvVar]:
         get_project(session, caller, project)
@@ -56,11 +57,17 @@ async def list_env(project: str, platform: PlatformDep, caller: ReadCaller) -> E
         return list(session.exec(query.order_by(col(EnvVar.name))))
 
     rows = await platform.transact(read)
-    return EnvPage(env=[EnvVarRead(name=row.name, updated_at=row.updated_at, preview=row.preview) for row in rows])
+    may_see = "env" in caller.scopes
+    return EnvPage(
+        env=[
+            EnvVarRead(name=row.name, updated_at=row.updated_at, preview=row.preview if may_see else "…")
+            for row in rows
+        ]
+    )
 
 
 @router.patch("")
-async def update_env(project: str, body: EnvUpdate, platform: PlatformDep, caller: DeployCaller) -> EnvVersion:
+async def update_env(project: str, body: EnvUpdate, platform: PlatformDep, caller: EnvCaller) -> EnvVersion:
     """Set and unset env vars, all or nothing; creates the project when it is missing."""
     check_project_name(project)
     caller.require_project(project)
@@ -68,7 +75,7 @@ async def update_env(project: str, body: EnvUpdate, platform: PlatformDep, calle
     sealed = {name: platform.sealer.seal(value, f"{project}/{name}") for name, value in body.set.items()}
 
     def apply(session: Session) -> int:
-        require_live(ensure_project(session, project))
+        require_live(ensure_project(session, project, caller.actor))
         if not sealed and not body.unset:
             return session.get_one(Project, project).env_version
         # The version is taken first: it is the lock that keeps two changes apart.
@@ -78,7 +85,7 @@ async def update_env(project: str, body: EnvUpdate, platform: PlatformDep, calle
             .values(env_version=col(Project.env_version) + 1)
             .returning(col(Project.env_version))
         ).scalar_one()
-        session.exec(
+        replaced = session.exec(
             update(EnvVar)
             .where(
                 col(EnvVar.project) == project,
@@ -86,6 +93,16 @@ async def update_env(project: str, body: EnvUpdate, platform: PlatformDep, calle
                 col(EnvVar.name).in_([*sealed, *body.unset]),
             )
             .values(until_version=version)
+            .returning(col(EnvVar.name))
+        ).scalars()
+        audit.record(
+            session,
+            caller.actor,
+            "env.changed",
+            project=project,
+            target=project,
+            before={"version": int(version) - 1, "names": sorted(replaced)},
+            after={"version": int(version), "set": sorted(sealed), "unset": sorted(set(body.unset))},
         )
         session.add_all(
             EnvVar(

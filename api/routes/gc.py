@@ -39,7 +39,9 @@ async def collect_garbage(platform: PlatformDep, caller: AdminCaller, dry_run: b
     """Take what retention does not keep, a limited step a call (`more`: call again); with `dry_run` only show it."""
     if caller.project is not None:
         raise Forbidden(f"This key is for project {caller.project}; retention is about the whole platform")
-    result = await platform.dispatch.collect_garbage(GarbageInput(dry_run=dry_run, limit=_SHOWN if dry_run else _TAKEN))
+    result = await platform.dispatch.collect_garbage(
+        GarbageInput(dry_run=dry_run, limit=_SHOWN if dry_run else _TAKEN, by=caller.actor)
+    )
     return GarbageRead(
         dry_run=dry_run,
         removals=[RemovalRead(**removal.model_dump()) for removal in result.removals],

@@ -8,7 +8,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Request, Response
 from sqlmodel import func, select
 
-from api.auth import Credentials, Require, authenticate
+from api.auth import RequireUnlessOpen
 from api.problems import problem
 from api.state import PlatformDep
 from api.wire import Read
@@ -94,13 +94,8 @@ async def _check(name: str, call: Awaitable[None], *, required: bool = True) -> 
     )  # fmt: skip
 
 
-async def _may_read_metrics(platform: PlatformDep, credentials: Credentials) -> None:
-    if not platform.settings.metrics_open:
-        Require("read").check(await authenticate(platform, credentials))
-
-
 @router.get("/metrics", response_class=Response)
-async def get_metrics(platform: PlatformDep, _: Annotated[None, Depends(_may_read_metrics)]) -> Response:
+async def get_metrics(platform: PlatformDep, _: Annotated[None, Depends(RequireUnlessOpen("read"))]) -> Response:
     """Give the metrics in Prometheus' text format."""
     metrics = platform.metrics
     counts = await platform.transact(

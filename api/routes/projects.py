@@ -8,6 +8,7 @@ from api.lookups import check_project_name, get_project
 from api.pages import CursorQuery, LimitQuery, cut, decode_cursor, encode_cursor
 from api.state import PlatformDep
 from api.wire import Body, Read, Time
+from crewship import audit
 from crewship.contracts import ProjectRef
 from crewship.errors import Conflict, Unavailable
 from crewship.models import Project, Run
@@ -60,6 +61,7 @@ async def create_project(
             )
         row = Project(name=name)
         session.add(row)
+        audit.record(session, caller.actor, "project.created", project=name, target=name)
         return row
 
     row = await platform.transact(create)
@@ -114,15 +116,26 @@ async def delete_project(project: str, platform: PlatformDep, caller: AdminCalle
                 hint="cancel them, or delete with force=true, which ends them",
             )
         session.refresh(row)
+        if before.rowcount == 1:
+            audit.record(
+                session,
+                caller.actor,
+                "project.deleted",
+                project=project,
+                target=project,
+                before={"current_deployment_id": row.current_deployment_id, "active_runs": active},
+            )
         return row, before.rowcount == 1
+
+    def undo(session: Session) -> None:
+        session.exec(update(Project).where(col(Project.name) == project).values(deleting=False))
+        audit.record(session, caller.actor, "project.withdrawn", project=project, target=project)
 
     row, ours = await platform.transact(mark)
     try:
         await platform.dispatch.start_project_deletion(ProjectRef(project=project))
     except Unavailable:
         if ours:
-            await platform.transact(
-                lambda session: session.exec(update(Project).where(col(Project.name) == project).values(deleting=False))
-            )
+            await platform.transact(undo)
         raise
     return ProjectRead.of(row)

@@ -47,7 +47,8 @@ async def roll_back(
     await platform.dispatch.check()
     # Always by id: "the previous one" would be another one when the switch is tried again.
     result = await platform.dispatch.rollback(
-        RollbackInput(project=project, deployment_id=deployment.id, actor=caller.key_id), host_queue(deployment.host)
+        RollbackInput(project=project, deployment_id=deployment.id, actor=caller.key_id, by=caller.actor),
+        host_queue(deployment.host),
     )
     if result.error_code is not None:
         kind = _ERRORS.get(result.error_code, Conflict)

@@ -18,7 +18,8 @@ from api.pages import CursorQuery, LimitQuery, cut, decode_moment, encode_cursor
 from api.state import Platform, PlatformDep
 from api.values import check_json
 from api.waiting import WaitingRead, waiting_for
-from api.wire import Body, ErrorRead, Events, MomentQuery, Read, Time
+from api.wire import Body, ErrorRead, Events, Moment, Read, Time
+from crewship import audit
 from crewship.admission import ACTIVE, admit, run_input
 from crewship.clock import duration_ms, now, rfc3339
 from crewship.config import DeploymentConfig
@@ -190,6 +191,14 @@ async def create_run(
         session.add(row)
         session.flush()
         session.add_all(RunLabel(run_id=run_id, key=name, value=value) for name, value in body.labels.items())
+        audit.record(
+            session,
+            caller.actor,
+            "run.created",
+            project=row.project,
+            target=run_id,
+            after={"deployment_id": row.deployment_id, "env_version": row.env_version, "priority": row.priority},
+        )
         admitted = [] if row.concurrency is None else admit(session, row.project)
         others = [
             run_input(other, session.get_one(Deployment, other.deployment_id).host, settings)
@@ -212,6 +221,7 @@ async def create_run(
             session.exec(delete(RunLabel).where(col(RunLabel.run_id) == run_id))
             session.exec(delete(Run).where(col(Run.id) == run_id))
             release(session, scope, key)
+            audit.record(session, caller.actor, "run.withdrawn", project=start.project, target=run_id)
 
         await platform.transact(forget)
         raise
@@ -284,7 +294,7 @@ async def list_runs(
     deployment_id: str | None = None,
     status: RunStatus | None = None,
     label: Annotated[list[str] | None, Query(description="`key:value`; repeated: all of them")] = None,
-    since: Annotated[MomentQuery | None, Query(description="Created then or later")] = None,
+    since: Annotated[Moment | None, Query(description="Created then or later")] = None,
     cursor: CursorQuery = None,
     limit: LimitQuery = 50,
 ) -> RunPage:
@@ -379,7 +389,21 @@ async def cancel_run(
         start = run_input(row, session.get_one(Deployment, row.deployment_id).host, platform.settings)
         return read_run(session, row, platform.settings), start
 
-    run, start = await platform.transact(read)
+    def ask(session: Session) -> tuple[RunRead, RunInput]:
+        run, start = read(session)
+        if run.status in ACTIVE and (run.cancel is None or force):
+            audit.record(
+                session,
+                caller.actor,
+                "run.canceled",
+                project=run.project,
+                target=run_id,
+                before={"status": run.status},
+                after={"force": force},
+            )
+        return run, start
+
+    run, start = await platform.transact(ask)
     if run.status not in ACTIVE:
         response.status_code = 200
         return run
@@ -421,6 +445,15 @@ async def cancel_runs(body: RunsCancelCreate, platform: PlatformDep, caller: Inv
             get_run(session, caller, run_id)
         rows, more = cut(session.exec(query.limit(_MAX_CANCELS + 1)).all(), _MAX_CANCELS)
         hosts = {row.deployment_id: session.get_one(Deployment, row.deployment_id).host for row in rows}
+        for project in sorted({row.project for row in rows}):
+            audit.record(
+                session,
+                caller.actor,
+                "runs.canceled",
+                project=project,
+                before={"run_ids": [row.id for row in rows if row.project == project]},
+                after=body.model_dump(exclude_defaults=True, exclude={"run_ids"}),
+            )
         return [run_input(row, hosts[row.deployment_id], platform.settings) for row in rows], more
 
     starts, more = await platform.transact(read)

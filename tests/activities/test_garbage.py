@@ -7,20 +7,20 @@ from typing import Any, cast
 
 import pytest
 from sqlalchemy import Engine as Database
-from sqlmodel import select
+from sqlmodel import col, select
 from temporalio.testing import ActivityEnvironment
 
 from activities.garbage import GarbageActivities
 from activities.spares import Spares
 from crewship import archive
 from crewship.clock import now
-from crewship.contracts import Entry, GarbageInput, GarbageResult
+from crewship.contracts import Actor, Entry, GarbageInput, GarbageResult
 from crewship.db import migrate, open_database, session
 from crewship.engine import Engine, ImageState
 from crewship.errors import Conflict
 from crewship.events import GENESIS, Draft, render
 from crewship.folder_storage import FolderStore
-from crewship.models import Activation, Artifact, Deployment, Project, Run, RunLabel
+from crewship.models import Activation, Artifact, AuditEntry, Deployment, Project, Run, RunLabel
 from crewship.projects import rollback_target, switch
 from crewship.settings import Settings
 
@@ -169,6 +169,14 @@ def test_images_and_sources_of_what_was_replaced(database: Database, store: Fold
     assert [found.key for found in store.list("sources/")] == ["sources/2", "sources/3", "sources/5"]
 
     with session(database) as rows:
+        told = [(entry.actor, entry.before) for entry in rows.exec(select(AuditEntry).order_by(col(AuditEntry.id)))]
+    assert {actor for actor, _ in told} == {"platform"}
+    names = [[item["name"] for item in before["removals"]] for _, before in told if before is not None]
+    assert names[:2] == [["image_dep_4", "image_dep_6"], ["image_dep_1"]]
+    assert sorted(names[2]) == ["sources/1", "sources/4", "sources/6"]
+    assert len(names) == 3  # a dry run, and one that finds nothing, is no change
+
+    with session(database) as rows:
         assert rollback_target(rows, "crew", None).id == "dep_2"
         with pytest.raises(Conflict) as refused:
             rollback_target(rows, "crew", "dep_4")
@@ -181,11 +189,11 @@ def test_what_became_current_after_the_plan_stays(database: Database, store: Fol
     host = Host("image_dep_1", "image_dep_2", "image_dep_3")
     activities = Collecting(database, store, host, keep_deployments=1).activities
     with session(database) as rows:
-        switch(rows, "crew", "dep_1", "key_1")
+        switch(rows, "crew", "dep_1", Actor(key_id="key_1"))
     assert not activities._give_up_image("dep_1", "image_dep_1")
     assert not activities._give_up_image("dep_2", "image_dep_2")  # what a rollback goes to
     assert activities._give_up_image("dep_3", "image_dep_3")
     with pytest.raises(Conflict), session(database) as rows:
-        switch(rows, "crew", "dep_3", "key_1")
+        switch(rows, "crew", "dep_3", Actor(key_id="key_1"))
     with session(database) as rows:
         assert rows.get_one(Project, "crew").current_deployment_id == "dep_1"

@@ -62,7 +62,11 @@ async def test_headers_of_a_download(kept: Api) -> None:
     assert response.headers["content-type"].startswith("text/html")
     assert response.headers["x-content-type-options"] == "nosniff"
     assert response.headers["content-disposition"].startswith("attachment")
+    assert response.headers.get_list("content-security-policy") == ["sandbox; default-src 'none'"]
     head = await kept.http.head(f"{RUN}/page.html")
+    for status, asked in ((206, {"range": "bytes=0-3"}), (304, {"if-none-match": response.headers["etag"]})):
+        part = await kept.http.get(f"{RUN}/page.html", headers=asked)
+        assert (part.status_code, part.headers["content-security-policy"]) == (status, "sandbox; default-src 'none'")
     assert (head.status_code, head.content, head.headers["content-length"]) == (200, b"", "8")
     same = await kept.http.get(f"{RUN}/page.html", headers={"if-none-match": response.headers["etag"]})
     assert (same.status_code, same.content) == (304, b"")

@@ -1,7 +1,7 @@
 """``POST /v1/gc``: for admins, shown or done, and what a deployment without its image is good for."""
 
 from crewship.clock import now
-from crewship.contracts import GarbageInput, GarbageResult, Removal
+from crewship.contracts import Actor, GarbageInput, GarbageResult, Removal
 from crewship.keys import make_key
 from crewship.models import Deployment
 from tests.api.conftest import Api, assert_problem
@@ -26,7 +26,11 @@ async def test_what_would_go_and_what_goes(ready: Api) -> None:
         "unreachable_hosts": ["there"],
     }  # fmt: skip
     assert (await ready.http.post("/v1/gc")).json()["dry_run"] is False
-    assert ready.dispatch.garbage == [GarbageInput(dry_run=True, limit=1000), GarbageInput(dry_run=False, limit=50)]
+    admin = Actor(key_id="key_0bootstrap0", name="admin", address="127.0.0.1")
+    assert ready.dispatch.garbage == [
+        GarbageInput(dry_run=True, limit=1000, by=admin),
+        GarbageInput(dry_run=False, limit=50, by=admin),
+    ]
 
 
 async def test_for_admins_of_the_whole_platform_only(ready: Api) -> None:

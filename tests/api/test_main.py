@@ -1,6 +1,7 @@
 """The process: it starts on its own, and ends with 0 however often it is told to."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
@@ -95,3 +96,34 @@ async def test_it_ends_in_order_with_streams_open(api_process: Process, tmp_path
         async for _ in chunks:  # ends cleanly, or httpx raises
             pass
         assert await ended == 0
+
+
+async def test_headers_without_end_are_refused(api_process: Process) -> None:
+    url = httpx.URL(api_process.url)
+
+    async def answer(*pieces: bytes) -> bytes:
+        """The answer's first line; that of a 431 may be lost when the connection is closed on what is still being sent."""
+        reader, writer = await asyncio.open_connection(url.host, url.port)
+        try:
+            with contextlib.suppress(ConnectionError):
+                for piece in pieces:
+                    writer.write(piece)
+                    await writer.drain()
+            async with asyncio.timeout(20):
+                return await reader.readline()
+        except ConnectionError:
+            return b"HTTP/1.1 431 (not heard)"
+        finally:
+            writer.close()
+
+    begin, end = b"GET /healthz HTTP/1.1\r\nHost: x\r\n", b"\r\n"
+    assert await answer(begin, b"X-A: " + b"a" * 8000 + b"\r\n", end) == b"HTTP/1.1 200 OK\r\n"
+    endless = (b"X-%d: %b\r\n" % (number, b"a" * 10_000) for number in range(10_000))
+    assert (await answer(begin, *endless)).startswith(b"HTTP/1.1 431 ")
+    assert (await answer(b"GET /" + b"a" * 2_000_000)).startswith(b"HTTP/1.1 431 ")
+    # A large body is not a head, and a connection that is used again counts anew.
+    body = b"POST /v1/runs HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 900000\r\n\r\n"
+    assert (await answer(body, b" " * 900_000)).startswith(b"HTTP/1.1 4")
+    async with httpx.AsyncClient(base_url=api_process.url) as http:
+        for _ in range(20):
+            assert (await http.get("/healthz", headers={"x-a": "a" * 8000})).status_code == 200

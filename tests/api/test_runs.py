@@ -387,12 +387,13 @@ async def test_a_key_of_one_project_cancels_only_its_runs(ready: Api) -> None:
 @pytest.mark.parametrize(
     ("scopes", "project", "expected"),
     [
-        (["read"], None, {"read": 200, "invoke": 403, "deploy": 403, "admin": 403}),
-        (["invoke"], None, {"read": 200, "invoke": 202, "deploy": 403, "admin": 403}),
-        (["deploy"], None, {"read": 200, "invoke": 403, "deploy": 200, "admin": 403}),
-        (["admin"], None, {"read": 200, "invoke": 202, "deploy": 200, "admin": 202}),
-        (["admin"], "crew", {"read": 200, "invoke": 202, "deploy": 200, "admin": 202}),
-        (["admin"], "other", {"read": 404, "invoke": 404, "deploy": 403, "admin": 404}),
+        (["read"], None, {"read": 200, "invoke": 403, "deploy": 403, "env": 403, "admin": 403}),
+        (["invoke"], None, {"read": 200, "invoke": 202, "deploy": 403, "env": 403, "admin": 403}),
+        (["deploy"], None, {"read": 200, "invoke": 403, "deploy": 201, "env": 403, "admin": 403}),
+        (["env"], None, {"read": 200, "invoke": 403, "deploy": 403, "env": 200, "admin": 403}),
+        (["admin"], None, {"read": 200, "invoke": 202, "deploy": 201, "env": 200, "admin": 202}),
+        (["admin"], "crew", {"read": 200, "invoke": 202, "deploy": 403, "env": 200, "admin": 202}),
+        (["admin"], "other", {"read": 404, "invoke": 404, "deploy": 403, "env": 403, "admin": 404}),
     ],
 )
 async def test_scopes_and_projects_of_keys(
@@ -404,7 +405,8 @@ async def test_scopes_and_projects_of_keys(
     calls = {
         "read": ("GET", "/v1/projects/crew", None),
         "invoke": ("POST", "/v1/runs", {"project": "crew"}),
-        "deploy": ("PATCH", "/v1/projects/crew/env", {"set": {"A": "b"}}),
+        "deploy": ("POST", "/v1/projects", {"name": "third"}),
+        "env": ("PATCH", "/v1/projects/crew/env", {"set": {"A": "b"}}),
         "admin": ("DELETE", "/v1/projects/crew?force=true", None),
     }
     got = {}
@@ -412,7 +414,7 @@ async def test_scopes_and_projects_of_keys(
         got[name] = (await ready.http.request(method, path, json=body, headers=headers)).status_code
     assert got == expected
     listed = (await ready.http.get("/v1/projects", headers=headers)).json()["projects"]
-    assert [item["name"] for item in listed] == ([project] if project else ["crew", "other"])
+    assert [item["name"] for item in listed if item["name"] != "third"] == ([project] if project else ["crew", "other"])
 
 
 async def test_the_first_key_is_stored_hashed(ready: Api) -> None:

@@ -85,6 +85,8 @@ class Platform:
         self.garbage: list[dict[str, Any]] = []
         """What retention does not keep; one goes with each call."""
         self.samples: list[dict[str, Any]] = []
+        self.keys: list[dict[str, Any]] = []
+        self.audit: list[dict[str, Any]] = []
 
     # --- what tests put in --------------------------------------------------------------------------------------------
 
@@ -101,6 +103,14 @@ class Platform:
         self.runs[run_id] = run
         self.logs[run_id] = log or Log()
         return run
+
+    def add_key(self, key_id: str, **fields: Any) -> dict[str, Any]:
+        key = {
+            "id": key_id, "prefix": "crewship_Jb3kTz9", "project": None, "created_at": AT, "expires_at": None,
+            "last_used_at": None, "revoked_at": None, "status": "active",
+        } | fields  # fmt: skip
+        self.keys.append(key)
+        return key
 
     # --- server -------------------------------------------------------------------------------------------------------
 
@@ -275,6 +285,32 @@ class Platform:
         @app.get("/v1/runs/{run_id}/samples")
         def samples(run_id: str) -> Any:
             return {"interval_ms": 500, "samples": self.samples}
+
+        @app.get("/v1/keys")
+        def keys(include_revoked: bool = False) -> Any:
+            return {"keys": [k for k in self.keys if include_revoked or not k["revoked_at"]], "next_cursor": None}
+
+        @app.post("/v1/keys", status_code=201)
+        async def create_key(request: Request) -> Any:
+            made = await request.json()
+            return self.add_key(f"key_{len(self.keys)}", **made) | {"key": "crewship_the-secret-of-the-new-one"}
+
+        @app.get("/v1/keys/{key_id}")
+        def key(key_id: str) -> Any:
+            if key_id == "current":
+                return self.add_key("key_own", name="laptop", scopes=["admin"])
+            found = [item for item in self.keys if item["id"] == key_id]
+            return found[0] if found else problem(404, "key_not_found", f"there is no key {key_id}")
+
+        @app.delete("/v1/keys/{key_id}", status_code=204)
+        def revoke(key_id: str) -> None:
+            for item in self.keys:
+                if item["id"] == key_id:
+                    item |= {"revoked_at": AT, "status": "revoked"}
+
+        @app.get("/v1/audit")
+        def audit() -> Any:
+            return {"audit": self.audit, "next_cursor": None}
 
         @app.post("/v1/gc")
         def gc(dry_run: bool = False) -> Any:

@@ -40,8 +40,13 @@ def test_whoami(crewship: Any, address: str) -> None:
     assert crewship("whoami").exit_code == 6
     crewship("login", address, input=KEY)
     shown = json.loads(crewship("whoami", "--json").stdout)
+    key = shown.pop("key")
     assert shown == {"url": address, "source": "crewship login", "api_key": "crewship_0123…"}
-    assert KEY not in crewship("whoami").output
+    assert key["scopes"] == ["admin"]
+    output = crewship("whoami").output
+    assert "admin in all projects" in output
+    assert "never expires" in output
+    assert KEY not in output
 
 
 def test_logout(crewship: Any, address: str) -> None:

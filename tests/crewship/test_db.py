@@ -15,6 +15,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlmodel import SQLModel, select
 
 from crewship import db
+from crewship.contracts import Actor
 from crewship.errors import Unavailable
 from crewship.models import ApiKey, Deployment, EnvVar, Project, Run
 from tests.fixtures.postgres import postgres_server, postgres_url  # noqa: F401
@@ -129,7 +130,7 @@ def test_a_project_is_made_once_by_many(migrated: Engine) -> None:
 
     def make() -> None:
         with db.session(migrated) as session:
-            made.append(db.ensure_project(session, "p"))
+            made.append(db.ensure_project(session, "p", Actor()))
 
     threads = [threading.Thread(target=make) for _ in range(8)]
     for thread in threads:
