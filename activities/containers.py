@@ -23,8 +23,11 @@ from temporalio.exceptions import ApplicationError
 from activities.attempts import Attempt, Attempts
 from activities.bridge import TemporalBridge
 from activities.collect import Announcer, collect_artifacts
+from activities.denials import Denials
 from activities.follow import Follower, LetGo
 from activities.log_writer import Abandoned, LogWriter, WorkflowGone
+from activities.network import Network
+from activities.outside import Outside
 from activities.pulse import Pulse
 from activities.recorder import Recorder
 from activities.run_records import LaunchedElsewhere, RunRecords
@@ -102,8 +105,11 @@ class ContainerActivities:
         sealer: Sealer,
         spares: Spares,
         slots: Slots,
+        network: Network,
+        denials: Denials,
         settings: Settings,
     ) -> None:
+        self._network, self._denials = network, denials
         self._engine, self._store, self._database, self._tail = engine, store, database, tail
         self._bridge, self._sealer, self._spares, self._settings = bridge, sealer, spares, settings
         self._slots = slots
@@ -305,6 +311,8 @@ class ContainerActivities:
             epoch=epoch,
             log_limit_bytes=spec.limits.log.value,
             is_retry=run.attempt > 1,
+            is_closed=spec.network is None,
+            is_started=adopted and records.was_started(),
         )
         writer = LogWriter(
             self._bridge,
@@ -316,6 +324,15 @@ class ContainerActivities:
             head=head,
             on_durable=follower.acknowledge,
         )
+        outside = Outside(
+            self._engine,
+            self._network,
+            self._denials,
+            container,
+            spec.network,
+            lambda denied: follower.tell(denied, writer),
+        )
+        follower.isolation_besides = outside.facts
         ending = _Ending()
         attempt.launched = True
         recorder = Recorder(self._engine, self._store, records, run.run_id, container, run.attempt)
@@ -340,6 +357,7 @@ class ContainerActivities:
                     follower.resume()
                 self._engine.start(container)
                 self._replenish(spec, after_seconds=0 if spare is not None else _SETTLE_SECONDS)
+            outside.start()
             deadline = time.monotonic() + run.timeout_seconds - (records.running_seconds() if adopted else 0)
             watchdog = threading.Thread(
                 target=self._watch, args=(container, run, deadline, ending, follower), name="watchdog", daemon=True
@@ -351,10 +369,13 @@ class ContainerActivities:
             follower.ended.set()
             watchdog.join()
             writer.close()
+            if follower.described is not None:
+                follower.described.result()
             self._engine.wait(container, KILL_SECONDS)
             after = self._find(container)
             recorder.join()
         finally:
+            outside.stop()
             recorder.stop()
             follower.ended.set()
             follower.close()
