@@ -65,6 +65,18 @@ def tap(module: "ModuleType", emit: "Emit") -> None:
             tell(host, number, "tcp")
             raise
 
+    def told_when_unknown(call: "Any") -> "Any":
+        def gethostbyname(host: "Any") -> "Any":
+            try:
+                return call(host)
+            except sockets["gaierror"]:
+                tell(host, None, "tcp")
+                raise
+
+        return gethostbyname
+
     sockets["getaddrinfo"] = getaddrinfo
+    for name in ("gethostbyname", "gethostbyname_ex"):
+        sockets[name] = told_when_unknown(sockets[name])
     kind = sockets["socket"]
     kind.connect, kind.connect_ex = told_when_refused(kind.connect), told_when_refused(kind.connect_ex)

@@ -21,18 +21,23 @@ logger = logging.getLogger(__name__)
 
 EVERY_SECONDS = 2.0
 SEEN_SECONDS = 10.0
+PATIENCE_SECONDS = 10.0
+"""How long nothing may be started before work is refused for it."""
 
 
 async def watch_engine(engine: Engine, database: Database, host: str, network: Network | None = None) -> None:
     """Until cancelled."""
     known: tuple[str | None, HostNetwork | None] | None = None
     told_at = 0.0
-    before: HostNetwork | None = None
+    shown: HostNetwork | None = None
+    well_at = time.monotonic()
     while True:
         problem, around = await asyncio.to_thread(_problem, engine), _network(network)
         # A guard that is started again is away for a moment, which refuses nobody: what waits for it goes on then.
-        shown = around if around == before else before
-        before = around
+        if around is None or around.problem is None:
+            shown, well_at = around, time.monotonic()
+        elif time.monotonic() - well_at >= PATIENCE_SECONDS:
+            shown = around
         if (problem, shown) != known or time.monotonic() - told_at >= SEEN_SECONDS:
             try:
                 await asyncio.to_thread(_record, database, host, problem, shown)

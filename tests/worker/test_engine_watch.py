@@ -68,6 +68,7 @@ class Network:
 
 async def test_a_network_whose_guard_goes_away_and_comes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine_watch, "EVERY_SECONDS", 0.01)
+    monkeypatch.setattr(engine_watch, "PATIENCE_SECONDS", 0.05)
     database = db.open_database(f"sqlite:///{tmp_path / 'db'}")
     db.migrate(database)
     network = Network()
