@@ -4,20 +4,27 @@ It needs root on the container host (or CAP_NET_ADMIN in the host's network name
 socket, no secret, no network of its own. What it says goes to whoever connects to its unix socket; it listens to nobody.
 
 The rules stay when it ends, for runs go on then. Only when nothing is on the bridge any more does it take them with it.
+
+Two installations may share a bridge. Then one guard has it, and the other passes on what that one says and takes over when
+it is gone.
 """
 
 import asyncio
 import contextlib
+import errno
 import logging
 import os
 import signal
+import socket
+import struct
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 
 from crewship.errors import Conflict
 from crewship.netguard.firewall import Firewall, FirewallError
-from crewship.netguard.messages import STATE_SECONDS, Denial, GuardState, line_of
+from crewship.netguard.messages import STATE_SECONDS, Denial, GuardState, line_of, message_of
 from crewship.netguard.nflog import NflogReader
 from crewship.netguard.rules import GuardOptions, Policy
 from crewship.netguard.surroundings import connected, resolvers
@@ -40,6 +47,8 @@ class Guard:
         self._repairs = 0
         self._was_set = False
         self._stop = asyncio.Event()
+        self._server: asyncio.AbstractServer | None = None
+        self._on_ready: Callable[[GuardState], None] = lambda state: None
         self.state = GuardState(options.bridge, problem="The rules are being set")
 
     def end(self) -> None:
@@ -55,33 +64,106 @@ class Guard:
         Raises:
             Conflict: another guard listens on the socket.
         """
-        loop, stop = asyncio.get_running_loop(), self._stop
+        loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             loop.add_signal_handler(number, self.end)
+        self._on_ready = on_ready
         try:
-            self._listen_to_the_kernel(loop)
-            await self._look()
-            server = await _listen(self._options.socket, self._take)
-            on_ready(self.state)
-            try:
-                while not stop.is_set():
-                    with contextlib.suppress(TimeoutError):
-                        await asyncio.wait_for(stop.wait(), STATE_SECONDS)
-                    if not stop.is_set():
-                        await self._look()
-                        self._tell(line_of(self.state))
-            finally:
-                server.close()
-                for client in self._clients:
-                    client.close()
+            while not self._stop.is_set():
+                if (server := await self._claim()) is not None:
+                    await self._lead(server)
+                else:
+                    await self._follow()
+        finally:
+            if self._server is not None:
+                self._server.close()
                 with contextlib.suppress(OSError):
                     self._options.socket.unlink()
+            for client in self._clients:
+                client.close()
+
+    async def _claim(self) -> asyncio.AbstractServer | None:
+        """Be the one that guards the bridge; None: another one is. Its name goes with the process, whatever ends it."""
+        try:
+            return await asyncio.start_unix_server(self._take, self._name)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+            return None
+
+    @property
+    def _name(self) -> str:
+        """Not in the file system: of the host's network, as the bridge is, whichever container the guard is in."""
+        return f"\0crewship-netguard/{self._options.bridge}"
+
+    async def _lead(self, server: asyncio.AbstractServer) -> None:
+        """Set the rules and see that they stay, until told to end."""
+        loop = asyncio.get_running_loop()
+        try:
+            self._listen_to_the_kernel(loop)
+            while not self._stop.is_set():
+                await self._look()
+                self._tell(line_of(self.state))
+                await self._open()
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._stop.wait(), STATE_SECONDS)
             if is_empty(self._options.bridge):
                 await asyncio.to_thread(self._firewall.remove, self._options.bridge)
         finally:
+            server.close()
             if self._reader is not None:
                 loop.remove_reader(self._reader.socket)
                 self._reader.close()
+                self._reader = None
+
+    async def _follow(self) -> None:
+        """Two installations share the bridge: pass on what the guard that has it says, until it is gone."""
+        try:
+            reader, writer = await asyncio.open_unix_connection(self._name)
+        except OSError:
+            return  # it has just gone
+        stopped = asyncio.create_task(self._stop.wait())
+        try:
+            if _uid_of(writer) != os.geteuid():
+                self.state = GuardState(
+                    self._options.bridge, f"A guard of another user has {self._options.bridge}", "end that one"
+                )
+                await self._open()
+                await asyncio.wait({stopped}, timeout=STATE_SECONDS)
+                return
+            while not self._stop.is_set():
+                coming = asyncio.create_task(reader.readline())
+                await asyncio.wait({coming, stopped}, return_when=asyncio.FIRST_COMPLETED)
+                if not coming.done():
+                    coming.cancel()
+                    return
+                if not (line := coming.result()):
+                    return
+                message = message_of(line)
+                if isinstance(message, GuardState):
+                    self.state = self._compared(message)
+                    line = line_of(self.state)
+                self._tell(line)
+                await self._open()
+        except OSError:
+            return
+        finally:
+            stopped.cancel()
+            writer.close()
+
+    def _compared(self, state: GuardState) -> GuardState:
+        """What another guard says, if its rules are those that this one would set."""
+        ours = {str(reach) for reach in self._options.reach}
+        if state.problem is not None or ours == set(state.reach):
+            return state
+        problem = f"Another guard has {state.bridge}, with other exceptions: {', '.join(state.reach) or 'none'}"
+        return replace(state, problem=problem, hint="give each installation a CREWSHIP_NETWORK of its own")
+
+    async def _open(self) -> None:
+        """Let workers listen, now that there is something to say."""
+        if self._server is None:
+            self._server = await _listen(self._options.socket, self._take)
+            self._on_ready(self.state)
 
     def _listen_to_the_kernel(self, loop: asyncio.AbstractEventLoop) -> None:
         try:
@@ -152,6 +234,12 @@ class Guard:
                 client.transport.abort()
             else:
                 client.write(line)
+
+
+def _uid_of(writer: asyncio.StreamWriter) -> int:
+    """Who is at the other end of a unix socket."""
+    credentials = writer.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+    return int(struct.unpack("3i", credentials)[1])
 
 
 def is_empty(bridge: str) -> bool:

@@ -285,6 +285,44 @@ async def test_a_guard_that_cannot_set_the_rules_says_why(bare: Namespace, tmp_p
 
 
 @needs_root
+@pytest.mark.usefixtures("every_moment")
+async def test_two_guards_of_one_bridge_are_one_guard(namespace: Namespace, tmp_path: Path) -> None:
+    def guard(name: str, reach: str = "") -> Guard:
+        options = GuardOptions(BRIDGE, tmp_path / name, reach=parse_reach(reach))
+        return Guard(options, Firewall(("ip", "netns", "exec", namespace.name)))
+
+    async def ready(one: Guard) -> tuple[GuardState, "asyncio.Task[None]"]:
+        told: asyncio.Future[GuardState] = asyncio.get_running_loop().create_future()
+        serving = asyncio.create_task(one.serve(told.set_result))
+        return await told, serving
+
+    first, second, other = guard("first"), guard("second"), guard("other", "10.0.0.1")
+    async with asyncio.timeout(30):
+        _, leads = await ready(first)
+        state, follows = await ready(second)
+        assert state.problem is None
+        state, differs = await ready(other)
+        assert "with other exceptions: none" in str(state.problem)
+        other.end()
+        await differs
+        client = GuardClient(tmp_path / "second", BRIDGE, lambda denial: None)
+        client.start()
+        while client.state.problem is not None:
+            await asyncio.sleep(0.01)
+        rules = namespace.tables()
+        assert first.state.repairs == 0, "they do not fight"
+        first.end()
+        await leads
+        while not any("CREWSHIP" in line for line in namespace.tables()) or client.state.problem is not None:
+            await asyncio.sleep(0.01)
+        assert len(namespace.tables()) == len(rules), "the second has taken over"
+        second.end()
+        await follows
+    await asyncio.to_thread(client.close)
+    assert not any("CREWSHIP" in line for line in namespace.tables())
+
+
+@needs_root
 def test_two_readers_have_two_groups() -> None:
     one, other = NflogReader(BRIDGE), NflogReader(BRIDGE)
     try:
