@@ -13,6 +13,7 @@ import math
 import threading
 import time
 from concurrent.futures import Future
+from concurrent.futures import wait as wait_for
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,6 +68,8 @@ KILL_SECONDS = 10.0
 """How long the engine may take to end a killed container; 0.1 s is usual."""
 ADOPTION_SECONDS = 15.0
 """In which a container whose worker was killed has a follower again: five missed beats, and the retry."""
+DESCRIBED_SECONDS = 5.0
+"""How long a run's end waits for its isolation to be recorded; it takes milliseconds, and was begun when the run was."""
 _SETTLE_SECONDS = 0.5
 """In which a container's interpreters have come up."""
 
@@ -370,8 +373,7 @@ class ContainerActivities:
             watchdog.join()
             writer.close()
             if follower.described is not None:
-                follower.described.result()
-            self._engine.wait(container, KILL_SECONDS)
+                wait_for([follower.described], DESCRIBED_SECONDS)
             after = self._find(container)
             recorder.join()
         finally:
@@ -393,7 +395,16 @@ class ContainerActivities:
             sigkill_at_ms=ending.sigkill_at_ms,
             started_at_ms=follower.started_at_ms or records.started_at_ms(),
             ended_at_ms=follower.ended_at_ms or (end.result_at_ms if end is not None else None) or now_ms(),
+            gone_at_ms=self._removed(container) if end is not None and end.artifacts == 0 else None,
         )
+
+    def _removed(self, container: str) -> int | None:
+        """Remove a container that has nothing to collect, here and now: no other activity has to be waited for."""
+        try:
+            self._engine.remove(container)
+        except Unavailable:
+            return None
+        return now_ms()
 
     def _replenish(self, spec: RunSpec, after_seconds: float) -> None:
         """Have a spare made; not while the run that had none comes up, which it would slow down."""
