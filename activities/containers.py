@@ -13,6 +13,7 @@ import math
 import threading
 import time
 from concurrent.futures import Future
+from concurrent.futures import wait as wait_for
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,8 +24,11 @@ from temporalio.exceptions import ApplicationError
 from activities.attempts import Attempt, Attempts
 from activities.bridge import TemporalBridge
 from activities.collect import Announcer, collect_artifacts
+from activities.denials import Denials
 from activities.follow import Follower, LetGo
 from activities.log_writer import Abandoned, LogWriter, WorkflowGone
+from activities.network import Network
+from activities.outside import Outside
 from activities.pulse import Pulse
 from activities.recorder import Recorder
 from activities.run_records import LaunchedElsewhere, RunRecords
@@ -64,6 +68,8 @@ KILL_SECONDS = 10.0
 """How long the engine may take to end a killed container; 0.1 s is usual."""
 ADOPTION_SECONDS = 15.0
 """In which a container whose worker was killed has a follower again: five missed beats, and the retry."""
+DESCRIBED_SECONDS = 5.0
+"""How long a run's end waits for its isolation to be recorded; it takes milliseconds, and was begun when the run was."""
 _SETTLE_SECONDS = 0.5
 """In which a container's interpreters have come up."""
 
@@ -102,8 +108,11 @@ class ContainerActivities:
         sealer: Sealer,
         spares: Spares,
         slots: Slots,
+        network: Network,
+        denials: Denials,
         settings: Settings,
     ) -> None:
+        self._network, self._denials = network, denials
         self._engine, self._store, self._database, self._tail = engine, store, database, tail
         self._bridge, self._sealer, self._spares, self._settings = bridge, sealer, spares, settings
         self._slots = slots
@@ -305,6 +314,8 @@ class ContainerActivities:
             epoch=epoch,
             log_limit_bytes=spec.limits.log.value,
             is_retry=run.attempt > 1,
+            is_closed=spec.network is None,
+            is_started=adopted and records.was_started(),
         )
         writer = LogWriter(
             self._bridge,
@@ -316,6 +327,15 @@ class ContainerActivities:
             head=head,
             on_durable=follower.acknowledge,
         )
+        outside = Outside(
+            self._engine,
+            self._network,
+            self._denials,
+            container,
+            spec.network,
+            lambda denied: follower.tell(denied, writer),
+        )
+        follower.isolation_besides = outside.facts
         ending = _Ending()
         attempt.launched = True
         recorder = Recorder(self._engine, self._store, records, run.run_id, container, run.attempt)
@@ -340,6 +360,7 @@ class ContainerActivities:
                     follower.resume()
                 self._engine.start(container)
                 self._replenish(spec, after_seconds=0 if spare is not None else _SETTLE_SECONDS)
+            outside.start()
             deadline = time.monotonic() + run.timeout_seconds - (records.running_seconds() if adopted else 0)
             watchdog = threading.Thread(
                 target=self._watch, args=(container, run, deadline, ending, follower), name="watchdog", daemon=True
@@ -351,9 +372,12 @@ class ContainerActivities:
             follower.ended.set()
             watchdog.join()
             writer.close()
+            if follower.described is not None:
+                wait_for([follower.described], DESCRIBED_SECONDS)
             after = self._find(container)
             recorder.join()
         finally:
+            outside.stop()
             recorder.stop()
             follower.ended.set()
             follower.close()

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from typing import Any
 
 from activities.ingest import Frame, FrameReader, end_facts, result_facts, translate
 from activities.log_writer import LogWriter
@@ -16,11 +17,14 @@ from activities.run_records import RunRecords
 from crewship.contracts import EndFacts, Head, ResultFacts
 from crewship.engine import Attachment, ContainerMissing, Engine
 from crewship.errors import Unavailable
+from crewship.events import Draft
 from crewship.redaction import Redactor
 
 logger = logging.getLogger(__name__)
 
 _QUIET_SECONDS = 5.0
+_SOURCES = {"runtime": "engine", "network": "guard", "loosened": "settings"}
+"""Who says what is not read inside the container."""
 
 
 class LetGo(Exception):
@@ -33,6 +37,8 @@ class Follower:
     Args:
         head: Where the log stands; what it knows of the container is not told again.
         source: The container's name in the log.
+        is_closed: Whether the container has no network.
+        is_started: Whether phase 2 began before this one follows.
 
     Attributes:
         end: The facts of the ``end`` frame, once it came.
@@ -53,13 +59,15 @@ class Follower:
         epoch: int,
         log_limit_bytes: int,
         is_retry: bool = False,
+        is_started: bool = False,
+        is_closed: bool = False,
     ) -> None:
         self._engine, self._container = engine, container
         self._deployment_id, self._redactor, self._records = deployment_id, redactor, records
         self._acknowledged = head.acknowledged.get(source, 0)
         self._reader = FrameReader(nonce, self._acknowledged)
         self._epoch = epoch
-        self._is_retry = is_retry
+        self._is_retry, self._is_closed = is_retry, is_closed
         self._attachment: Attachment | None = None
         self._log_limit_bytes, self._log_bytes = log_limit_bytes, 0
         self._result: ResultFacts | None = head.result
@@ -69,6 +77,13 @@ class Follower:
         self.log_limit_reached = False
         self.on_end: Callable[[], None] = lambda: None
         """Called when the container is about to end: it waits for its last frame to be acknowledged."""
+        self._early: list[Draft] | None = None if is_started else []
+        """What was told before the run's first event, which comes first; None: nothing is held any more."""
+        self._early_lock = threading.Lock()
+        self.described: Future[None] | None = None
+        """The isolation is being recorded."""
+        self.isolation_besides: Callable[[], dict[str, Any]] = dict
+        """What is known of the container's isolation from outside; called in a thread of its own."""
         self._let_go = False
         self._heard_at = time.monotonic()
         self.ended = threading.Event()
@@ -121,6 +136,14 @@ class Follower:
         except (ContainerMissing, Unavailable):
             self.close()  # whoever reads finds out
 
+    def tell(self, draft: Draft, writer: LogWriter) -> None:
+        """An event that the container did not send. Called by other threads."""
+        with self._early_lock:
+            if self._early is not None:
+                self._early.append(draft)
+                return
+        writer.tell([draft])
+
     def follow(self, writer: LogWriter) -> None:
         """Until the container has ended, or is gone.
 
@@ -164,7 +187,8 @@ class Follower:
                 logger.error("%s: %s", self._container, data.decode("utf-8", "replace").rstrip())
                 continue
             for raw in self._reader.feed(data):
-                self._take(translate(raw, self._deployment_id, self._redactor), writer)
+                frame = translate(raw, self._deployment_id, self._redactor, is_closed=self._is_closed)
+                self._take(frame, writer)
             if self._reader.replay_wanted:
                 self._reader.replay_wanted = False
                 self.send(self._command("replay", self._reader.last))
@@ -173,7 +197,8 @@ class Follower:
         result, end, before = None, None, None
         match frame.kind:
             case "boot":
-                self._records.isolation({"source": "inside", **(frame.body.get("isolation") or {})})
+                inside = frame.body.get("isolation")
+                self.described = self._records.isolation(lambda: isolation(inside, self.isolation_besides()))
             case "started":
                 self.started_at_ms = frame.at_ms
                 if self._is_retry:
@@ -189,7 +214,18 @@ class Follower:
                 self.on_end()
                 self.ended_at_ms = frame.at_ms
                 end = self.end = end_facts(frame.body, self._result)
+        if frame.kind in ("started", "result", "end"):
+            with self._early_lock:
+                early, self._early = self._early, None
+            frame.drafts.extend(early or ())
         writer.write(frame.drafts, frame.n, urgent=frame.urgent, result=result, end=end, before=before)
+
+
+def isolation(inside: Any, outside: dict[str, Any]) -> dict[str, Any]:
+    """``run.isolation``: what the kernel told inside, what is known outside, and which of both each field is."""
+    facts: dict[str, Any] = inside if isinstance(inside, dict) else {}
+    sources = dict.fromkeys(facts, "inside") | {name: _SOURCES.get(name, "settings") for name in outside}
+    return {"source": "inside", **facts, **outside, "sources": sources}
 
 
 def _result_of(future: "Future[None]") -> Callable[[], None]:

@@ -88,8 +88,12 @@ class FrameReader:
         return None
 
 
-def translate(frame: dict[str, Any], deployment_id: str, redactor: Redactor) -> Frame:
-    """What ``frame`` means; unknown types mean nothing."""
+def translate(frame: dict[str, Any], deployment_id: str, redactor: Redactor, *, is_closed: bool = False) -> Frame:
+    """What ``frame`` means; unknown types mean nothing.
+
+    Args:
+        is_closed: Whether the run has no network: what it was denied only the crew's process can tell then.
+    """
     kind, at = frame["t"], rfc3339(from_ms(frame["at"]))
     meaning = Frame(frame["n"], frame["at"], kind, body=frame)
     match kind:
@@ -109,7 +113,7 @@ def translate(frame: dict[str, Any], deployment_id: str, redactor: Redactor) -> 
             else:
                 meaning.drafts.append(LogLines(at, text.split("\n"), str(level), stream))
         case "event":
-            meaning.drafts.append(_claim(at, frame, redactor))
+            meaning.drafts.append(_claim(at, frame, redactor, is_closed))
         case "notice":
             message = redactor.redact(str(frame.get("message", "")))
             level = frame.get("level") if frame.get("level") in _LEVELS else "warning"
@@ -163,9 +167,11 @@ def end_facts(end: dict[str, Any], result: ResultFacts | None) -> EndFacts:
     )
 
 
-def _claim(at: str, frame: dict[str, Any], redactor: Redactor) -> Draft:
+def _claim(at: str, frame: dict[str, Any], redactor: Redactor, is_closed: bool) -> Draft:
     """An event that the crew's process claims; what is no such event is shown as a warning, not as what it claims to be."""
     type_, data = frame.get("type"), frame.get("data")
+    if is_closed and type_ == "network.denied" and isinstance(data, dict):
+        return _denied(at, data, redactor)
     if not isinstance(type_, str) or CLAIMED.fullmatch(type_) is None or not isinstance(data, dict):
         message = (
             f"an event of type {str(type_)[:100]!r} was refused: crews send agent.*, task.*, tool.*, llm.* and custom"
@@ -179,6 +185,15 @@ def _claim(at: str, frame: dict[str, Any], redactor: Redactor) -> Draft:
         }
         data["truncated"] = True
     return Draft(at, type_, data)
+
+
+def _denied(at: str, data: dict[str, Any], redactor: Redactor) -> Draft:
+    """In the form that the guard's have."""
+    port = data.get("port")
+    host = redactor.redact(str(data.get("host"))[:253])
+    protocol = "udp" if data.get("protocol") == "udp" else "tcp"
+    is_port = isinstance(port, int) and 0 < port < 65536
+    return Draft(at, "network.denied", {"host": host, "port": port if is_port else None, "protocol": protocol})
 
 
 def _cut(text: Any, length: int) -> str | None:

@@ -123,6 +123,7 @@ class LogWriter:
         self._bulk = False
         self._last_sent = 0.0
         self._sending = False
+        self._last_n = head.acknowledged.get(source, 0)
         self._thread = threading.Thread(target=self._send_all, name=f"log-{workflow_id}", daemon=True)
         self._thread.start()
 
@@ -152,6 +153,7 @@ class LogWriter:
             while self._pending.size_bytes > PENDING_BYTES and self._failure is None and not self._closing:
                 self._condition.wait()
             self._raise_failure()
+            self._last_n = max(self._last_n, n)
             pending, shows = self._pending, bool(drafts) or end is not None
             if not pending.items:
                 pending.since = time.monotonic()
@@ -159,6 +161,22 @@ class LogWriter:
             pending.size_bytes += size
             pending.urgent = pending.urgent or (urgent and shows)
             pending.silent = pending.silent and not shows
+            self._condition.notify_all()
+
+    def tell(self, drafts: list[Draft | LogLines]) -> None:
+        """Hand over events that no frame gave, from any thread; they go along with the last frame that was written.
+
+        Never waits and never raises: after the writer's end they are nobody's any more.
+        """
+        with self._condition:
+            if self._closing or self._failure is not None:
+                return
+            pending = self._pending
+            if not pending.items:
+                pending.since = time.monotonic()
+            pending.items.append(_Item(self._last_n, drafts, 512 * len(drafts), None, None, None))
+            pending.size_bytes += 512 * len(drafts)
+            pending.silent = False
             self._condition.notify_all()
 
     def flush(self) -> None:

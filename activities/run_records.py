@@ -1,5 +1,6 @@
 """What a run's container activity writes into the run's row, and reads back when it adopts."""
 
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any
@@ -14,6 +15,7 @@ from crewship.models import Run
 
 _WRITERS = ThreadPoolExecutor(4, thread_name_prefix="records")
 """Commits that go on beside what the container does meanwhile."""
+_DESCRIBERS = ThreadPoolExecutor(4, thread_name_prefix="isolation")
 
 
 class LaunchedElsewhere(Exception):
@@ -53,8 +55,9 @@ class RunRecords:
         first = func.coalesce(col(Run.started_at), at)
         return _WRITERS.submit(self._update, status="running", started_at=first, attempt_started_at=at)
 
-    def isolation(self, facts: dict[str, Any]) -> "Future[None]":
-        return _WRITERS.submit(self._update, isolation=facts)
+    def isolation(self, facts: Callable[[], dict[str, Any]]) -> "Future[None]":
+        """How the container is confined; ``facts`` may take its time, the run waits for neither."""
+        return _DESCRIBERS.submit(lambda: self._update(isolation=facts()))
 
     def result(self, output: Any, traceback: str | None) -> None:
         """What the crew gave; written before the frame is acknowledged, so it cannot be lost."""

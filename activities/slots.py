@@ -2,7 +2,7 @@
 
 The slots of the worker's task queue bound what is started, and know nothing of what a worker before this one has started. A
 worker that comes back to running containers and a backlog would run up to twice the host's capacity until they end. So a new
-container waits here, at most one for each slot of the queue, until there is room for it.
+container waits here, at most one for each slot of the queue, until there is room for it, and until the network's rules hold.
 """
 
 import contextlib
@@ -21,8 +21,8 @@ _LOOK_SECONDS = 0.5
 class Slots:
     """Who has one, by the container's name."""
 
-    def __init__(self, engine: Engine, capacity: int) -> None:
-        self._engine, self._capacity = engine, capacity
+    def __init__(self, engine: Engine, capacity: int, admits: Callable[[], bool] = lambda: True) -> None:
+        self._engine, self._capacity, self._admits = engine, capacity, admits
         self._changed = threading.Condition()
         self._taken: list[str] = []
         """A name is there twice while one attempt takes over from another."""
@@ -46,7 +46,7 @@ class Slots:
         """
         with self._changed:
             self._orphans.discard(name)
-            while not adopted and len(self._taken) + len(self._orphans) >= self._capacity and not give_up():
+            while not adopted and (self._is_full or not self._admits()) and not give_up():
                 self._changed.wait(_LOOK_SECONDS)
                 self._orphans = {orphan for orphan in self._orphans if self._runs(orphan)}
             self._taken.append(name)
@@ -56,6 +56,15 @@ class Slots:
             with self._changed:
                 self._taken.remove(name)
                 self._changed.notify_all()
+
+    @property
+    def _is_full(self) -> bool:
+        return len(self._taken) + len(self._orphans) >= self._capacity
+
+    def look(self) -> None:
+        """Have those that wait ask again whether they are admitted."""
+        with self._changed:
+            self._changed.notify_all()
 
     def _runs(self, name: str) -> bool:
         try:

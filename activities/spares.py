@@ -60,10 +60,18 @@ class Spares:
         per_deployment: How many a deployment in use has that asks for none; 0: none.
         keep_seconds: How long those stay after the deployment's last use.
         nonce: Of the frames of a container, by its id.
+        admits: Whether a container may be started now: the network's rules hold.
     """
 
-    def __init__(self, engine: Engine, per_deployment: int, keep_seconds: float, nonce: Callable[[str], str]) -> None:
-        self._nonce = nonce
+    def __init__(
+        self,
+        engine: Engine,
+        per_deployment: int,
+        keep_seconds: float,
+        nonce: Callable[[str], str],
+        admits: Callable[[], bool] = lambda: True,
+    ) -> None:
+        self._nonce, self._admits = nonce, admits
         self._engine, self._per_deployment, self._keep_seconds = engine, per_deployment, keep_seconds
         self._lock = threading.Lock()
         self._spares: OrderedDict[str, list[Spare]] = OrderedDict()
@@ -156,7 +164,7 @@ class Spares:
         deployment_id = spec.labels[LABEL_DEPLOYMENT]
         with self._lock:
             enough = len(self._spares.get(deployment_id, [])) >= (warmth.count or self._per_deployment)
-            if enough or deployment_id not in self._used_at or self._closed.is_set():
+            if enough or deployment_id not in self._used_at or self._closed.is_set() or not self._admits():
                 return
             name = f"{SPARE_PREFIX}{deployment_id.replace('_', '-')}-{secrets.token_hex(4)}"
             self._on_the_way.add(name)

@@ -8,22 +8,27 @@ from benchmarks.platform import Platform, platform, project
 from benchmarks.report import Row, ms, paired_ratio
 
 SAMPLES = 30
+UNGUARDED = "crewbench0"
 CODE = "def kickoff(inputs):\n    print('line')\n    return None\n"
 
 
 def measure(folder: Path) -> list[Row]:
-    with platform({"CREWSHIP_SPARE_CONTAINERS": "0"}) as without, platform() as ahead:
-        platforms = {"cold": without, "ahead": ahead}
+    cold = {"CREWSHIP_SPARE_CONTAINERS": "0"}
+    # A bridge of its own: rules are a bridge's, whoever is on it.
+    unguarded = cold | {"CREWSHIP_NETWORK_GUARD": "off", "CREWSHIP_NETWORK": UNGUARDED}
+    with platform(cold) as guarded, platform(unguarded) as open_wide, platform() as ahead:
+        platforms = {"cold": guarded, "unguarded": open_wide, "ahead": ahead}
         for name, where in platforms.items():
             image = where.deploy(project(folder / name, CODE))["image"]
             _crewship(where, name)
         _docker(image)
-        samples: dict[str, list[float]] = {"cold": [], "ahead": [], "docker": []}
+        samples: dict[str, list[float]] = {"cold": [], "unguarded": [], "ahead": [], "docker": []}
         for _ in range(SAMPLES):
             for name, where in platforms.items():
                 samples[name].append(_crewship(where, name))
             samples["docker"].append(_docker(image))
-    docker = samples["docker"]
+    subprocess.run(["docker", "network", "rm", UNGUARDED], check=True, stdout=subprocess.DEVNULL)
+    docker, bare = samples["docker"], samples["unguarded"]
     return [
         Row(
             f"start to first line, {name}, against `docker run --rm`",
@@ -33,6 +38,14 @@ def measure(folder: Path) -> list[Row]:
             f"p50 {ms(samples[key]):.0f}, p90 {ms(samples[key], 0.9):.0f} ms against {ms(docker):.0f}, {ms(docker, 0.9):.0f}",
         )
         for name, key, limit in (("cold", "cold", 1.15), ("container created ahead", "ahead", 0.9))
+    ] + [
+        Row(
+            "the same, cold, with the network guard against without",
+            paired_ratio(samples["cold"], bare),
+            "×",
+            1.05,
+            f"p50 {ms(samples['cold']):.0f} ms against {ms(bare):.0f}",
+        )
     ]
 
 

@@ -52,6 +52,7 @@ _MEND = {
     "temporal": "Temporal has to be up, and CREWSHIP_TEMPORAL_ADDRESS of API and worker right",
     "container_engine": "start the engine on the worker's host; `docker info` there says what is wrong",
     "worker": "start it: python -m worker",
+    "network": "start the guard on the worker's host, as root: crewship netguard; its log says what is wrong",
 }
 """For what a platform says is down, where its own advice is to ask the doctor."""
 
@@ -97,7 +98,8 @@ def _dev_folder(url: str) -> Path | None:
 
 
 def _dev_advice(data: Path, name: str) -> str:
-    log = data / "logs" / f"{name if name in ('temporal', 'worker') else 'api'}.log"
+    process = {"temporal": "temporal", "worker": "worker", "network": "netguard"}.get(name, "api")
+    log = data / "logs" / f"{process}.log"
     return f"stop crewship dev and start it again; its log is {log}"
 
 
@@ -114,6 +116,7 @@ def _platform(target: Target | None, data: Path | None) -> Iterator[Check]:
     try:
         answer = httpx.get(f"{target.url}/readyz", timeout=10)
         rows = [row for row in answer.json()["dependencies"] if not row["ok"]]
+        network = next((row for row in answer.json()["dependencies"] if row["name"] == "network"), None)
         down = {str(row["name"]): (str(row.get("detail") or "does not answer"), row.get("hint")) for row in rows}
     except (httpx.HTTPError, ValueError, KeyError, TypeError, AttributeError):
         start = "crewship dev starts one here" if data is None else _dev_advice(data, "api")
@@ -124,6 +127,11 @@ def _platform(target: Target | None, data: Path | None) -> Iterator[Check]:
     else:
         names = ", ".join(name.replace("_", " ") for name in down)
         yield Check("platform", "fail", f"{where} is not ready: {names}")
+    if network is not None and network["ok"]:
+        # It says something only when it is less than it could be.
+        loosened = network.get("detail")
+        closed = "runs reach neither their hosts, nor private networks, nor each other"
+        yield Check("its network", "warn" if loosened else "ok", str(loosened or closed), "unset what is not needed")
     for name, (detail, hint) in down.items():
         # "crewship doctor" in an error of the API leads here, where it would lead nowhere.
         own = "; ".join(part for part in str(hint or "").split("; ") if "crewship doctor" not in part)

@@ -17,6 +17,7 @@ from cli.gc import gc
 from cli.init import init
 from cli.invoke import invoke
 from cli.login import login, logout, whoami
+from cli.netguard import netguard
 from cli.options import Globals
 from cli.root import RootGroup
 
@@ -62,7 +63,7 @@ def root(
     ctx.obj = Globals(url=url, api_key=api_key, verbose=verbose, debug=debug)
 
 
-for command in (dev, doctor, init, login, logout, whoami, deploy, invoke, gc, audit):
+for command in (dev, doctor, init, login, logout, whoami, deploy, invoke, gc, audit, netguard):
     app.command(command.__name__)(command)
 app.add_typer(runs.app, name="runs")
 app.add_typer(deployments.app, name="deployments")

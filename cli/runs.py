@@ -409,12 +409,21 @@ def print_run(run: dict[str, Any]) -> None:
     )  # fmt: skip
 
 
+def _network_words(network: dict[str, Any]) -> str:
+    if network.get("mode") == "none":
+        return "no network"
+    if network.get("guard") != "on":
+        return "network without a guard"
+    reach = network.get("reach") or []
+    return "network without this host and private addresses" + (f" but {', '.join(reach)}" if reach else "")
+
+
 def isolation_words(facts: dict[str, Any]) -> str:
     """What the kernel said of the container, in words; what has none as it is, what is not known not at all."""
     from cli.human import memory
 
-    # "source" says where they were read; it is the same for all runs.
-    rest = {key: value for key, value in facts.items() if value is not None and key != "source"}
+    # "source" and "sources" say where they were read; they are the same for all runs.
+    rest = {key: value for key, value in facts.items() if value is not None and key not in ("source", "sources")}
     words = []
     if rest.get("cap_eff") is not None and rest.get("cap_bnd") is not None:
         bits = (int(rest.pop("cap_eff"), 16), int(rest.pop("cap_bnd"), 16))
@@ -429,4 +438,8 @@ def isolation_words(facts: dict[str, Any]) -> str:
         words.append(f"{rest.pop('pids_max')} processes at most")
     if rest.get("memory_max_bytes"):
         words.append(f"{memory(rest.pop('memory_max_bytes'))} memory at most")
+    if isinstance(network := rest.pop("network", None), dict):
+        words.append(_network_words(network))
+    if loosened := rest.pop("loosened", None):
+        words.append(f"loosened by {', '.join(loosened)}")
     return ", ".join([*(f"{key} {value}" for key, value in rest.items()), *words])

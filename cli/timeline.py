@@ -223,6 +223,17 @@ class Timeline:
     def _notice(self, event: Event, at_ms: float) -> list[str]:
         return [f"{self.paint('!', YELLOW)} {event.type.replace('.', ' ')}  {_brief(event.data, self._room(24))}"]
 
+    def _denied(self, event: Event, at_ms: float) -> list[str]:
+        host, port, protocol = (event.data.get(key) for key in ("host", "port", "protocol"))
+        where = f"{host}:{port}" if port else str(host)
+        count = event.data.get("count")
+        words = [
+            plain(where),
+            *([protocol] if protocol not in (None, "tcp") else []),
+            *([f"{count} times"] if count else []),
+        ]
+        return [f"{self.paint('!', YELLOW)} network denied  {_cut(' '.join(words), self._room(18))}"]
+
     def _retrying(self, event: Event, at_ms: float) -> list[str]:
         self._artifacts.clear()  # the next attempt begins anew
         self._open.clear()
@@ -273,7 +284,7 @@ _DRAW: dict[str, Callable[[Timeline, Event, float], list[str]]] = {
     "run.failed": Timeline._ended,
     "run.canceled": Timeline._ended,
     "run.retrying": Timeline._retrying,
-    "network.denied": Timeline._notice,
+    "network.denied": Timeline._denied,
     "log": Timeline._log,
     "log.gap": Timeline._gap,
     "artifact": Timeline._artifact,

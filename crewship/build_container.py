@@ -15,7 +15,7 @@ import tarfile
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -54,6 +54,7 @@ class BuildContainer:
         command: Its first process; None: one that waits for ``run``.
         network: The bridge, or None for no network.
         cache_volume: Named volume for ``/cache``, or None for none.
+        dns: Servers that it asks for names; none: the daemon's.
         may_install_system_packages: Whether it gets the capabilities that Debian's packages need to be installed.
     """
 
@@ -69,6 +70,7 @@ class BuildContainer:
         command: list[str] | None = None,
         network: str | None = None,
         cache_volume: str | None = None,
+        dns: Sequence[str] = (),
         may_install_system_packages: bool = False,
     ) -> None:
         self._api = api
@@ -95,6 +97,7 @@ class BuildContainer:
                     labels={**self._labels, LABEL_KIND: "build"},
                     host_config=api.create_host_config(
                         network_mode=network or "none",
+                        dns=list(dns) or None if network else None,
                         cap_drop=["ALL"],
                         cap_add=_PACKAGE_CAPABILITIES if may_install_system_packages else None,
                         security_opt=["no-new-privileges:true"],

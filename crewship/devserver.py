@@ -1,8 +1,9 @@
 """``crewship dev``: the whole platform on one machine, as child processes of one.
 
-Temporal's development server, then the worker and the API, with the embedded adapters: SQLite, a folder of objects, a unix
-socket as tail. All state is below one data folder, which one process at a time holds by a lock. What must not change between
-two starts is in ``dev.json`` there: the installation's name, which labels its containers, and Temporal's port.
+Temporal's development server and, as root, the network's guard; then the worker and the API, with the embedded adapters:
+SQLite, a folder of objects, a unix socket as tail. All state is below one data folder, which one process at a time holds by
+a lock. What must not change between two starts is in ``dev.json`` there: the installation's name, which labels its
+containers, and Temporal's port.
 
 Stopping goes in order: API, worker, Temporal. The worker lets go of containers that run; they go on and are adopted at the
 next start. While it runs, a file in the user's state folder tells the CLI on this machine where it is.
@@ -38,14 +39,18 @@ from crewship.settings import Settings
 HOST_NAME = "local"
 """The worker's host name. Not the machine's, which changes on a laptop: task queues are named after it."""
 
-_WORKER_READY = b"worker ready"
+_WORKER_READY, _GUARD_READY = b"worker ready", b"guard ready"
 _LONGEST_SOCKET_PATH = 100
 """A unix socket's path has 107 bytes on Linux and 103 elsewhere."""
 _STARTING_SECONDS = 90.0
 _STOP_SECONDS = 30.0
 """Worker and API finish what they are at in 10 s; more is for a machine under load."""
 _ANSWER_SECONDS = 5.0
-_MODULES = {name: (sys.executable, "-P", "-m", name) for name in ("worker", "api")}
+_NETGUARD = "netguard"
+_MODULES = {
+    name: (sys.executable, "-P", "-m", module)
+    for name, module in (("worker", "worker"), ("api", "api"), (_NETGUARD, "crewship.netguard"))
+}
 """``-P``: a folder called ``api`` where the user happens to be is not ours."""
 
 
@@ -58,7 +63,7 @@ class DevOptions:
         host: Address the API listens on; Temporal and its UI stay on the loopback address.
         port: The API's.
         ui_port: Of Temporal's UI.
-        commands: What is run as ``worker`` and ``api``.
+        commands: What is run as ``worker``, ``api`` and ``netguard``; without the last one there is none.
     """
 
     data: Path
@@ -100,6 +105,9 @@ class DevServer:
         self._progress = progress
         self._say = say
         self._children: list[Child] = []
+        self._needs_guard = settings.network_guard == "required" and _NETGUARD in options.commands
+        # Its own rules are the machine's, which takes root; a guard that somebody else started has a socket somewhere.
+        self._starts_guard = self._needs_guard and os.geteuid() == 0 and settings.network_guard_socket is None
         self._starts_temporal = "temporal_address" not in settings.model_fields_set
         if self._starts_temporal:
             self._ui_url = f"http://127.0.0.1:{options.ui_port}"
@@ -146,6 +154,7 @@ class DevServer:
                 starting.result()
                 with registered(self._options.url, self._options.data):
                     await self._announce(on_ready)
+                    self._advise()
                     await stopping
             self._say("stopping; runs in containers go on and are taken up again at the next start")
         finally:
@@ -164,10 +173,23 @@ class DevServer:
         if key:
             keep(options.data, replace(self._kept, key_shown=True))
 
+    @property
+    def _guard_socket(self) -> Path:
+        return self._settings.network_guard_socket or self._options.data / "netguard.sock"
+
+    def _advise(self) -> None:
+        """Say what is missing for runs to be let onto their network."""
+        if self._needs_guard and not self._starts_guard and not self._guard_socket.exists():
+            self._say(
+                "no run is started until a network guard keeps runs from this machine and private networks:\n"
+                f"  sudo crewship netguard --data {self._options.data}\n"
+                "or do without one: CREWSHIP_NETWORK_GUARD=off"
+            )
+
     async def _start(self) -> None:
-        """Temporal first; then worker and API at once, for most of their start is loading."""
+        """Temporal and the network's guard first; then worker and API at once, for most of their start is loading."""
         with self._progress.step("Starting the platform") as step:
-            first = [child for child in self._children if child.spec.name == "temporal"]
+            first = [child for child in self._children if child.spec.name in ("temporal", _NETGUARD)]
             for together in (first, [child for child in self._children if child not in first]):
                 step.detail(" and ".join(child.spec.name for child in together))
                 tasks = [asyncio.create_task(child.start()) for child in together]
@@ -194,7 +216,9 @@ class DevServer:
             address = f"{LOOPBACK}:{kept.temporal_port}"
             plan.append(self._temporal(binary, kept.temporal_port))
         env = self._child_env(kept.instance, address, base.reference)
-        plan.append(self._module("worker", env, _says_ready))
+        if self._starts_guard:
+            plan.append(self._module(_NETGUARD, env, _says(_GUARD_READY)))
+        plan.append(self._module("worker", env, _says(_WORKER_READY)))
         env = {**env, "CREWSHIP_BOOTSTRAP_ADMIN_KEY": admin_key(options.data)}
         plan.append(self._module("api", env, self._api_answers))
         return plan
@@ -245,19 +269,24 @@ class DevServer:
             env["CREWSHIP_INSTANCE"] = instance
         if "host" not in settings.model_fields_set:
             env["CREWSHIP_HOST"] = HOST_NAME
-        tail = options.data / "tail.sock"
-        if not settings.tail and len(os.fsencode(tail)) > _LONGEST_SOCKET_PATH:
+        if len(os.fsencode(options.data / "netguard.sock")) > _LONGEST_SOCKET_PATH:
             folder = Path(tempfile.gettempdir(), f"crewship-{instance}")
             folder.mkdir(mode=0o700, exist_ok=True)
-            env["CREWSHIP_TAIL"] = f"unix://{folder / 'tail.sock'}"
+            if not settings.tail:
+                env["CREWSHIP_TAIL"] = f"unix://{folder / 'tail.sock'}"
+            if settings.network_guard_socket is None:
+                env["CREWSHIP_NETWORK_GUARD_SOCKET"] = str(folder / "netguard.sock")
         bundle = os.environ.get("SSL_CERT_FILE", "")
         if settings.build_ca_bundle is None and Path(bundle).is_file():
             env["CREWSHIP_BUILD_CA_BUNDLE"] = bundle
         return env
 
 
-async def _says_ready(log: ChildLog) -> bool:
-    return log.has(_WORKER_READY)
+def _says(words: bytes) -> Callable[[ChildLog], Awaitable[bool]]:
+    async def says(log: ChildLog) -> bool:
+        return log.has(words)
+
+    return says
 
 
 async def _listens(host: str, port: int) -> bool:

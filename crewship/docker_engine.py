@@ -50,6 +50,8 @@ _CPU_PERIOD_US = 100_000
 _SHM_BYTES = 64 << 20
 _CHUNK_BYTES = 64 * 1024
 _CONNECT_SECONDS = 10
+_SANDBOX_PIDS = 512
+"""gVisor's own threads count too, 26 for one process and 118 for 61; with too few it ends as a whole, and says nothing."""
 _TMPFS = {
     # Pages of a tmpfs count as the container's memory. Nothing can be started from /tmp; HOME is where packages unpack
     # libraries that they load, and /app allows as much.
@@ -70,10 +72,20 @@ class DockerEngine:
     Args:
         instance: This installation's name; its containers carry it as a label, and others are never listed.
         connection: The daemon; None: the one that ``DOCKER_HOST`` names, or the local one.
+        runtime: What containers are run by, one that the daemon knows; empty: its default.
+        dns: Servers that containers on a bridge ask for names; none: the daemon's.
     """
 
-    def __init__(self, instance: str, connection: DockerConnection | None = None) -> None:
+    def __init__(
+        self,
+        instance: str,
+        connection: DockerConnection | None = None,
+        *,
+        runtime: str = "",
+        dns: Sequence[str] = (),
+    ) -> None:
         self.instance = instance
+        self._runtime, self._dns = runtime, list(dns)
         self.connection = connection or DockerConnection()
         self._bridges: set[str] = set()
         """Those that were seen or made by this process."""
@@ -115,6 +127,7 @@ class DockerEngine:
         limits = spec.limits
         return api.create_host_config(
             network_mode=spec.network or "none",
+            dns=self._dns or None if spec.network else None,
             dns_opt=["timeout:1", "attempts:1"] if spec.network else None,
             read_only=True,
             cap_drop=["ALL"],
@@ -127,7 +140,8 @@ class DockerEngine:
             # As a quota: Docker refuses nano_cpus beyond the host's CPUs, and a config may come from a larger host.
             cpu_period=_CPU_PERIOD_US,
             cpu_quota=round(limits.cpus * _CPU_PERIOD_US),
-            pids_limit=limits.pids,
+            pids_limit=limits.pids if self._runtime in ("", "runc") else max(limits.pids, _SANDBOX_PIDS),
+            runtime=self._runtime or None,
             ulimits=[
                 Ulimit(name="nofile", soft=1024, hard=1024),
                 Ulimit(name="fsize", soft=limits.disk_bytes, hard=limits.disk_bytes),
@@ -220,6 +234,15 @@ class DockerEngine:
             oom_killed=bool(state["OOMKilled"]),
             labels=found["Config"]["Labels"] or {},
             started_at=state["StartedAt"],
+            runtime=found["HostConfig"].get("Runtime") or "",
+            address=next(
+                (
+                    network["IPAddress"]
+                    for network in found["NetworkSettings"]["Networks"].values()
+                    if network["IPAddress"]
+                ),
+                "",
+            ),
         )
 
     def remove(self, container: str) -> None:

@@ -49,6 +49,10 @@ class ContainerState:
     labels: dict[str, str]
     started_at: str
     """As the engine writes it."""
+    runtime: str = ""
+    """What it is run by, such as ``runc`` or ``runsc``."""
+    address: str = ""
+    """Its own on the bridge, as long as it runs; empty without a network."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,6 +65,8 @@ class ImageBuilder:
         settings: The installation's; what starts with ``build_``, and its instance, network and base image.
         base_image: Where the platform base comes from; None: ``crewship.provision``.
         limits: What one build may use; None: 4 GiB and all CPUs of this machine, 1,024 processes.
+        admit: Called with an image before something of it is started on the network; raises ``Unavailable`` when the
+            network's rules do not hold.
     """
 
     def __init__(
@@ -74,8 +76,10 @@ class ImageBuilder:
         *,
         base_image: BaseImages | None = None,
         limits: Limits | None = None,
+        admit: Callable[[str], None] = lambda image: None,
     ) -> None:
         self._engine = engine
+        self._admit = admit
         # Committing a gigabyte takes its time.
         self._connection = engine.connection.patient(settings.build_timeout_seconds)
         self._settings = settings
@@ -220,6 +224,7 @@ class ImageBuilder:
 
     def _install(self, work: "_Work", tree: Path, wanted: Dependencies, base: str, key: str) -> str:
         settings = self._settings
+        self._admit(base)
         container = BuildContainer(
             self._connection.api,
             instance=settings.instance,
@@ -229,6 +234,7 @@ class ImageBuilder:
             timeout_seconds=settings.build_timeout_seconds,
             network=settings.network,
             cache_volume=cache_volume(settings.instance, work.project),
+            dns=[str(server) for server in settings.guard_options.dns],
             may_install_system_packages=bool(work.config.build.apt),
         )
         try:

@@ -208,4 +208,6 @@ class Host(SQLModel, table=True):
     name: str = Field(primary_key=True)
     engine_problem: str | None = None
     """Why its container engine cannot be reached; None: it can."""
+    network: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON))
+    """``crewship.hosts.HostNetwork``; None: not looked at yet."""
     checked_at: datetime = Field(default_factory=now)

@@ -7,12 +7,14 @@ no module reads the environment on its own. A blank variable counts as unset.
 import socket
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 from platformdirs import user_cache_dir, user_data_dir
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from crewship.config import size_bytes
+from crewship.netguard.rules import GuardOptions, parse_addresses, parse_reach
 
 
 class Settings(BaseSettings):
@@ -115,6 +117,28 @@ class Settings(BaseSettings):
     """How long they stay after the deployment was last used."""
     network: str = Field(default="crewship0", max_length=15)
     """Bridge that runs are attached to; the name of its interface too, so the kernel's limit holds."""
+    network_guard: Literal["required", "off"] = "required"
+    """Whether containers are let onto the bridge only while a guard keeps them from the host and private networks."""
+    network_guard_socket: Path | None = None
+    """Where the guard tells how it is; None: ``<data_dir>/netguard.sock``."""
+    network_reach: str = ""
+    """Comma-separated private addresses and networks, each with an optional ``:port``, that runs and builds may reach."""
+    network_dns: str = ""
+    """Comma-separated addresses of the servers that runs and builds ask for names; empty: those of the host."""
+    runtime: str = ""
+    """The engine's runtime that runs are started by, such as ``runsc`` (gVisor); empty: its default."""
+
+    @field_validator("network_reach")
+    @classmethod
+    def _reach(cls, value: str) -> str:
+        parse_reach(value)
+        return value
+
+    @field_validator("network_dns")
+    @classmethod
+    def _addresses(cls, value: str) -> str:
+        parse_addresses(value)
+        return value
 
     @field_validator("memory", "disk", "max_memory", "max_disk", "max_log")
     @classmethod
@@ -141,6 +165,17 @@ class Settings(BaseSettings):
     def secret_key_path(self) -> Path:
         """Where the key that seals env values is."""
         return self.secret_key_file or self.data_dir / "secret.key"
+
+    @cached_property
+    def guard_socket(self) -> Path:
+        """Where the network guard is heard."""
+        return self.network_guard_socket or self.data_dir / "netguard.sock"
+
+    @cached_property
+    def guard_options(self) -> GuardOptions:
+        """What a network guard of this installation guards."""
+        dns, reach = parse_addresses(self.network_dns), parse_reach(self.network_reach)
+        return GuardOptions(self.network, self.guard_socket, dns, reach)
 
     @cached_property
     def cors_origin_list(self) -> list[str]:

@@ -22,6 +22,8 @@ ERROR_CODES = frozenset(
     }
 )
 _CLAIMED = ("agent.", "task.", "tool.", "llm.")
+_DENIED = "network.denied"
+"""Told by ``tap_socket`` where there is no network; anywhere else the worker refuses it, for there the guard tells."""
 _LEVELS = frozenset({"debug", "info", "warning", "error", "critical"})
 _TEXT_LIMIT = 64 << 10
 
@@ -72,7 +74,7 @@ def _event(message: dict[str, object]) -> tuple[str, dict[str, object]] | None:
     if not isinstance(name, str) or not isinstance(data, dict):
         return None
     word = name.partition(".")[2]
-    if name != "custom" and not (
+    if name not in ("custom", _DENIED) and not (
         name.startswith(_CLAIMED) and len(name) <= 40 and word.replace("_", "").isalpha() and word.islower()
     ):
         return None

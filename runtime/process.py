@@ -260,7 +260,14 @@ def _taps(emit: "Any", note: "Any", app: str) -> "dict[str, Any]":
 
         tap(module, emit)
 
+    def sockets(module: "ModuleType") -> None:
+        from .tap_socket import is_closed, tap
+
+        if is_closed(os.listdir("/sys/class/net")):
+            tap(module, emit)
+
     return {
+        "socket": sockets,
         "crewai.events.event_bus": crewai,
         "crewai.utilities.events.crewai_event_bus": crewai,
         "langchain_core.callbacks.manager": langchain,

@@ -23,9 +23,11 @@ from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 from activities.abandoned import AbandonedActivities
 from activities.bridge import TemporalBridge
 from activities.containers import ContainerActivities
+from activities.denials import Denials
 from activities.deployments import DeploymentActivities
 from activities.garbage import GarbageActivities
 from activities.maintenance import MaintenanceActivities
+from activities.network import Network
 from activities.projects import ProjectActivities
 from activities.runs import RunActivities
 from activities.slots import Slots
@@ -35,11 +37,13 @@ from crewship.db import migrate, open_database
 from crewship.docker_engine import DockerEngine
 from crewship.errors import CrewshipError, Unavailable
 from crewship.image_builder import ImageBuilder
+from crewship.netguard.client import GuardClient
 from crewship.sealing import Sealer, load_or_create_key
 from crewship.settings import Settings
 from crewship.stores import open_store
 from crewship.tails import open_publisher
 from worker.engine_watch import record_host, watch_engine
+from worker.network_watch import watch_network
 from worker.reaper import reap
 from worker.schedule import ensure_schedules
 from workflows.deploy import DeployWorkflow
@@ -78,12 +82,25 @@ async def workers(settings: Settings, client: Client) -> AsyncIterator[list[Work
     migrate(database)
     store = open_store(settings.objects)
     tail = open_publisher(settings.tail_url)
-    engine = DockerEngine(settings.instance)
-    bridge = TemporalBridge(client, asyncio.get_running_loop())
-    builder = ImageBuilder(engine, settings)
+    dns = [str(server) for server in settings.guard_options.dns]
+    engine = DockerEngine(settings.instance, runtime=settings.runtime, dns=dns)
+    loop = asyncio.get_running_loop()
+    bridge = TemporalBridge(client, loop)
+    denials = Denials()
+    network_changed = asyncio.Event()
+
+    def guard_told() -> None:
+        network.changed()
+        loop.call_soon_threadsafe(network_changed.set)
+
+    guard = None
+    if settings.network_guard == "required":
+        guard = GuardClient(settings.guard_socket, settings.network, denials.hear, guard_told)
+    network = Network(engine, settings, guard)
+    builder = ImageBuilder(engine, settings, admit=network.require)
     sealer = Sealer(load_or_create_key(settings.secret_key_path))
-    spares = Spares(engine, settings.spare_containers, settings.spare_seconds, sealer.nonce)
-    slots = Slots(engine, settings.run_capacity)
+    spares = Spares(engine, settings.spare_containers, settings.spare_seconds, sealer.nonce, network.admits)
+    slots = Slots(engine, settings.run_capacity, network.admits)
     containers = ContainerActivities(
         engine=engine,
         store=store,
@@ -93,6 +110,8 @@ async def workers(settings: Settings, client: Client) -> AsyncIterator[list[Work
         sealer=sealer,
         spares=spares,
         slots=slots,
+        network=network,
+        denials=denials,
         settings=settings,
     )
     runs = RunActivities(store=store, database=database, tail=tail, bridge=bridge, settings=settings)
@@ -115,10 +134,17 @@ async def workers(settings: Settings, client: Client) -> AsyncIterator[list[Work
     )
     await asyncio.to_thread(record_host, engine, database, settings.host)
     await asyncio.to_thread(slots.find_orphans)
-    with contextlib.suppress(CrewshipError):
-        await asyncio.to_thread(deployments.warm_up)
+    if guard is not None:
+        guard.start()
+
+    def admitted() -> None:
+        slots.look()
+        with contextlib.suppress(CrewshipError):
+            deployments.warm_up()
+
     watches = [
-        asyncio.create_task(watch_engine(engine, database, settings.host)),
+        asyncio.create_task(watch_engine(engine, database, settings.host, network)),
+        asyncio.create_task(watch_network(network, network_changed, admitted)),
         asyncio.create_task(reap(maintenance.sweep_containers)),
     ]
     executors = [ThreadPoolExecutor(count) for count in (16, _CONTROL_SLOTS, settings.run_capacity, _ADOPTED)]
@@ -195,6 +221,8 @@ async def workers(settings: Settings, client: Client) -> AsyncIterator[list[Work
     finally:
         for watch in watches:
             watch.cancel()
+        if guard is not None:
+            await asyncio.to_thread(guard.close)
         await asyncio.to_thread(spares.close)
         for executor in executors:
             executor.shutdown(wait=False, cancel_futures=True)

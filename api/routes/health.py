@@ -14,7 +14,7 @@ from api.state import PlatformDep
 from api.wire import Read
 from crewship import db
 from crewship.errors import CrewshipError, Unavailable
-from crewship.hosts import require_any_engine
+from crewship.hosts import require_any_engine, require_networks
 from crewship.models import Run
 
 router = APIRouter(tags=["health"])
@@ -27,7 +27,8 @@ class Liveness(Read):
 
 
 class Dependency(Read):
-    """One thing the platform needs. Without a ``required`` one the API cannot do its work."""
+    """One thing the platform needs. Without a ``required`` one the API cannot do its work. One that is ``ok`` and has a
+    ``detail`` is less strict than it would be by default, and the detail says by which setting."""
 
     name: str
     ok: bool
@@ -67,6 +68,7 @@ async def get_readiness(request: Request, platform: PlatformDep) -> Readiness | 
         _check("object_store", check_store()),
         _check("temporal", platform.dispatch.check()),
         _check("container_engine", platform.transact(require_any_engine), required=False),
+        _check("network", platform.transact(require_networks), required=False),
         _check("worker", check_worker(), required=False),
     )
     down = [row for row in rows if row.required and not row.ok]
@@ -79,17 +81,19 @@ async def get_readiness(request: Request, platform: PlatformDep) -> Readiness | 
     )  # fmt: skip
 
 
-async def _check(name: str, call: Awaitable[None], *, required: bool = True) -> Dependency:
+async def _check(name: str, call: Awaitable[str | None], *, required: bool = True) -> Dependency:
+    """``call`` raises when it is down; what it gives is worth telling."""
     began = time.perf_counter()
-    detail = hint = None
+    ok, detail, hint = False, None, None
     try:
-        await asyncio.wait_for(call, _CHECK_SECONDS)
+        detail = await asyncio.wait_for(call, _CHECK_SECONDS)
+        ok = True
     except CrewshipError as error:
         detail, hint = error.detail, error.hint
     except TimeoutError:
         detail, hint = f"no answer within {_CHECK_SECONDS:.0f} s", "crewship doctor"
     return Dependency(
-        name=name, ok=detail is None, required=required, detail=detail, hint=hint,
+        name=name, ok=ok, required=required, detail=detail, hint=hint,
         latency_ms=round((time.perf_counter() - began) * 1000),
     )  # fmt: skip
 

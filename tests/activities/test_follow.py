@@ -2,7 +2,7 @@
 
 import json
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Literal, cast
 
 import pytest
@@ -13,7 +13,7 @@ from activities.log_writer import LogWriter
 from activities.run_records import RunRecords
 from crewship.contracts import EndFacts, Head, ResultFacts
 from crewship.engine import Attachment, ContainerState, Engine
-from crewship.events import GENESIS
+from crewship.events import GENESIS, Draft
 from crewship.redaction import Redactor
 
 NONCE = "n0nce"
@@ -120,3 +120,57 @@ def test_an_attachment_that_stays_open_behind_an_ended_container_is_given_up(mon
             follower.look()
             threading.Event().wait(0.01)
         followed.result()
+
+
+class Told(Written):
+    """One that keeps the drafts, too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.types: list[str] = []
+
+    def write(self, drafts: list[Any], n: int, **more: Any) -> None:
+        super().write(drafts, n, **more)
+        self.types += [getattr(draft, "type", "log") for draft in drafts]
+
+    def tell(self, drafts: list[Any]) -> None:
+        self.types += [draft.type for draft in drafts]
+
+
+def test_the_first_event_of_a_run_is_that_it_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    started = {"n": 5, "k": NONCE, "at": 1_700_000_000_000, "t": "started"}
+    written = Told()
+    writer = cast(LogWriter, written)
+    follower = a_follower(Container(started, {**END, "n": 6}), HEAD)
+    monkeypatch.setattr(follower, "_records", Records())
+    denied = Draft("2026-01-31T09:05:00.123Z", "network.denied", {"host": "10.0.0.1", "port": 80})
+    follower.tell(denied, writer)
+    assert written.types == []
+    follower.follow(writer)
+    follower.tell(denied, writer)
+    assert written.types == ["run.started", "network.denied", "network.denied"]
+
+
+class Records:
+    def started(self, at_ms: int) -> "Future[None]":
+        done: Future[None] = Future()
+        done.set_result(None)
+        return done
+
+
+def test_each_field_of_the_isolation_has_its_source() -> None:
+    inside, outside = {"uid": 10001, "seccomp": 2}, {"runtime": "runc", "network": {"mode": "none"}, "loosened": []}
+    told = following.isolation(inside, outside)
+    assert told == {
+        "source": "inside",
+        **inside,
+        **outside,
+        "sources": {
+            "uid": "inside",
+            "seccomp": "inside",
+            "runtime": "engine",
+            "network": "guard",
+            "loosened": "settings",
+        },
+    }
+    assert following.isolation(None, {})["sources"] == {}

@@ -4,6 +4,8 @@ import base64
 import json
 from typing import Any
 
+import pytest
+
 from activities.ingest import FrameReader, end_facts, result_facts, translate
 from activities.log_writer import LogLines
 from crewship.events import Draft
@@ -119,3 +121,16 @@ def test_a_value_that_a_claim_cuts_off_is_redacted() -> None:
     [draft] = translate(read, "dep_1", Redactor({"API_KEY": secret})).drafts
     assert isinstance(draft, Draft)
     assert draft.data["value"] == "x" * 100 + "[redacted:API_KEY]…"
+
+
+@pytest.mark.parametrize("port", [443, None, 0, "443", 10**6])
+def test_what_a_crew_without_a_network_was_denied_is_taken_from_it(port: object) -> None:
+    data = {"host": "api.example.com", "port": port, "protocol": "smoke", "more": 1}
+    claim = {"n": 1, "k": "x", "at": 0, "t": "event", "type": "network.denied", "data": data}
+    (told,) = translate(claim, "dep_1", Redactor({}), is_closed=True).drafts
+    assert isinstance(told, Draft)
+    assert told.type == "network.denied"
+    assert told.data == {"host": "api.example.com", "port": 443 if port == 443 else None, "protocol": "tcp"}
+    (refused,) = translate(claim, "dep_1", Redactor({})).drafts
+    assert isinstance(refused, Draft)
+    assert (refused.type, refused.data["source"]) == ("log", "crewship")

@@ -202,3 +202,19 @@ def test_a_successor_that_replays_gives_the_same_bytes(bridge: Bridge, store: Fo
     second.write([LogLines(AT, ["b"], "info", "stdout")], 2)
     second.close()
     assert content(bridge.log, store) == content(again.log, store)
+
+
+def test_what_no_frame_gave_goes_along_with_the_last_one(bridge: Bridge, store: FolderStore) -> None:
+    durable: list[int] = []
+    log = writer(bridge, store, durable)
+    log.write([LogLines(AT, ["a"], "info", "stdout")], 5)
+    log.tell([Draft(AT, "network.denied", {"host": "10.0.0.1", "port": 80})])
+    log.write([], 6)
+    log.tell([Draft(AT, "network.denied", {"host": "10.0.0.2", "port": 80})])
+    log.close()
+    log.tell([Draft(AT, "network.denied", {"host": "10.0.0.3", "port": 80})])
+    events = list(parse(content(bridge.log, store)))
+    assert [event.type for event in events] == ["log", "network.denied", "network.denied"]
+    assert bridge.log.acknowledged == {"container/1": 6}
+    assert durable[-1] == 6
+    assert max(batch.n for batch in bridge.batches) == bridge.batches[-1].n == 6

@@ -19,7 +19,7 @@ async def test_alive_and_ready_without_a_key(api: Api) -> None:
     assert ready["ready"] is True
     assert [(row["name"], row["ok"], row["required"]) for row in ready["dependencies"]] == [
         ("database", True, True), ("object_store", True, True), ("temporal", True, True),
-        ("container_engine", True, False), ("worker", True, False),
+        ("container_engine", True, False), ("network", True, False), ("worker", True, False),
     ]  # fmt: skip
 
 
@@ -27,14 +27,14 @@ async def test_without_a_worker_the_api_is_ready_and_says_so(api: Api) -> None:
     api.dispatch.worker_count = 0
     ready = (await api.http.get("/readyz")).json()
     assert ready["ready"] is True
-    assert ready["dependencies"][4]["ok"] is False
-    assert ready["dependencies"][4]["hint"]
+    assert ready["dependencies"][5]["ok"] is False
+    assert ready["dependencies"][5]["hint"]
 
 
 async def test_a_dependency_that_is_down_is_named(api: Api) -> None:
     api.dispatch.down.add("all")
     problem = assert_problem(await api.http.get("/readyz"), 503, "unavailable")
-    assert [row["ok"] for row in problem["dependencies"]] == [True, True, False, True, False]
+    assert [row["ok"] for row in problem["dependencies"]] == [True, True, False, True, True, False]
     assert "temporal" in problem["detail"]
 
 
@@ -43,7 +43,7 @@ async def test_an_object_store_that_is_lost_is_no_empty_one(ready: Api, tmp_path
     ready.add(run(1, status="succeeded", last_seq=3))
     store.rename(elsewhere)
     problem = assert_problem(await ready.http.get("/readyz"), 503, "unavailable")
-    assert [row["ok"] for row in problem["dependencies"]] == [True, False, True, True, True]
+    assert [row["ok"] for row in problem["dependencies"]] == [True, False, True, True, True, True]
     assert "object store" in problem["detail"]
     for method, path, arguments in [
         ("GET", "/v1/runs/run_000000000001/events", {}),

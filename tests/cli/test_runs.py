@@ -77,6 +77,16 @@ def test_isolation_in_words() -> None:
         "uid 1000, gid 1000, no capabilities, no new privileges, seccomp filter, read-only root, "
         "256 processes at most, 1 GiB memory at most"
     )
+    around = {
+        "runtime": "runc", "network": {"mode": "open", "guard": "on", "blocked": ["10.0.0.0/8"], "reach": ["10.0.0.5:80"]},
+        "loosened": ["CREWSHIP_NETWORK_REACH=10.0.0.5:80"], "sources": {"runtime": "engine"},
+    }  # fmt: skip
+    assert isolation_words(around) == (
+        "runtime runc, network without this host and private addresses but 10.0.0.5:80, "
+        "loosened by CREWSHIP_NETWORK_REACH=10.0.0.5:80"
+    )
+    assert isolation_words({"network": {"mode": "open", "guard": "off"}}) == "network without a guard"
+    assert isolation_words({"network": {"mode": "none"}, "loosened": []}) == "no network"
     assert isolation_words(dict.fromkeys(facts) | {"source": "inside", "uid": 1000}) == "uid 1000"
 
 

@@ -11,7 +11,16 @@ PAGE = Path(__file__).parents[2] / "docs" / "reference" / "settings.md"
 ROW = re.compile(r"^\| `CREWSHIP_(?P<name>[A-Z_]+)` \| (?P<default>[^|]+) \| (?P<meaning>[^|]+) \|$", re.MULTILINE)
 
 # Defaults that depend on the machine or on other settings; the page says what they are in words.
-COMPUTED = {"data_dir", "cache_dir", "host", "database_url", "object_store", "tail", "secret_key_file"}
+COMPUTED = {
+    "data_dir",
+    "cache_dir",
+    "host",
+    "database_url",
+    "object_store",
+    "tail",
+    "secret_key_file",
+    "network_guard_socket",
+}
 
 
 @pytest.fixture(autouse=True)
@@ -59,6 +68,18 @@ def test_state_is_below_the_data_folder_unless_it_is_told_otherwise(monkeypatch:
     assert production.objects == "s3+http://key:secret@store:9000/crewship"
     assert production.tail_url == "redis://tail:6379/0"
     assert production.secret_key_path == Path("/run/secrets/crewship")
+
+
+def test_what_may_be_reached_is_read_when_the_settings_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CREWSHIP_NETWORK_REACH", "10.0.0.5:5432, 10.1.0.0/16 ,")
+    monkeypatch.setenv("CREWSHIP_NETWORK_DNS", "9.9.9.9,1.1.1.1")
+    options = Settings().guard_options
+    assert [str(reach) for reach in options.reach] == ["10.0.0.5:5432", "10.1.0.0/16"]
+    assert [str(server) for server in options.dns] == ["9.9.9.9", "1.1.1.1"]
+    for wrong in ("db.internal", "10.0.0.5:", "10.0.0.5:99999", "10.0.0.5/8", "fd00::1"):
+        monkeypatch.setenv("CREWSHIP_NETWORK_REACH", wrong)
+        with pytest.raises(ValueError, match="is not an IPv4 address or network"):
+            Settings()
 
 
 def test_origins_are_a_list(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from crewship import db
 from crewship.errors import Unavailable
-from crewship.hosts import require_any_engine, require_engine
+from crewship.hosts import HostNetwork, record_engine, require_any_engine, require_engine, require_networks
 from worker import engine_watch
 
 
@@ -52,3 +52,70 @@ async def test_an_engine_that_goes_away_and_comes_back(tmp_path: Path, monkeypat
         with contextlib.suppress(asyncio.CancelledError):
             await watch
         database.dispose()
+
+
+class Network:
+    """One whose guard went away, when ``lost``."""
+
+    lost = False
+
+    def trouble(self) -> Unavailable | None:
+        return Unavailable("No network guard is heard", hint="start it") if self.lost else None
+
+    def loosened(self) -> list[str]:
+        return ["CREWSHIP_NETWORK_REACH=10.0.0.5"]
+
+
+async def test_a_network_whose_guard_goes_away_and_comes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine_watch, "EVERY_SECONDS", 0.01)
+    monkeypatch.setattr(engine_watch, "PATIENCE_SECONDS", 0.05)
+    database = db.open_database(f"sqlite:///{tmp_path / 'db'}")
+    db.migrate(database)
+    network = Network()
+
+    def told() -> str | None:
+        with db.session(database) as session:
+            try:
+                require_engine(session, "here")
+                return require_networks(session)
+            except Unavailable as error:
+                return f"{error.detail} ({error.hint})"
+
+    async def until(expected: str) -> None:
+        async with asyncio.timeout(10):
+            while told() != expected:
+                await asyncio.sleep(0.01)
+
+    assert told() is None
+    watch = asyncio.create_task(
+        engine_watch.watch_engine(Engine(), database, "here", network)  # type: ignore[arg-type]
+    )
+    try:
+        loosened = "loosened by CREWSHIP_NETWORK_REACH=10.0.0.5 on here"
+        await until(loosened)
+        network.lost = True
+        await until("Host 'here' starts nothing: No network guard is heard (start it)")
+        network.lost = False
+        await until(loosened)
+    finally:
+        watch.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await watch
+        database.dispose()
+
+
+def test_all_hosts_networks_are_told_of(tmp_path: Path) -> None:
+    database = db.open_database(f"sqlite:///{tmp_path / 'db'}")
+    db.migrate(database)
+    with db.session(database) as session:
+        for name in ("a", "b"):
+            record_engine(session, name, None, HostNetwork(loosened=("CREWSHIP_NETWORK_GUARD=off",)))
+    with db.session(database) as session:
+        assert require_networks(session) == (
+            "loosened by CREWSHIP_NETWORK_GUARD=off on a, CREWSHIP_NETWORK_GUARD=off on b"
+        )
+        record_engine(session, "b", None, HostNetwork("the host can be reached", "mend it"))
+        require_engine(session, "a")
+        with pytest.raises(Unavailable, match="'b' starts nothing: the host can be reached"):
+            require_engine(session, "b")
+    database.dispose()

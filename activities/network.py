@@ -1,0 +1,199 @@
+"""Whether containers may be started on the runs' bridge now: the guard says that its rules hold, and a probe from inside agrees.
+
+Asked for before every start. The probe is a container, so it runs when the guard says something new and once a minute; in between
+its last answer holds.
+"""
+
+import logging
+import threading
+import time
+from ipaddress import IPv4Address
+from typing import Any
+
+from crewship.docker_connection import translated
+from crewship.docker_engine import DockerEngine
+from crewship.engine import ContainerMissing, ImageMissing
+from crewship.errors import CrewshipError, Unavailable
+from crewship.netguard.client import GuardClient
+from crewship.netguard.messages import GuardState
+from crewship.network_probe import TARGETS, ProbeFailed, probe
+from crewship.provision.base_image import find_base_image
+from crewship.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+PROBE_SECONDS = 60.0
+_STALE_SECONDS = 3 * PROBE_SECONDS
+"""Nobody has probed for so long: the last answer is none any more."""
+_OFF = "CREWSHIP_NETWORK_GUARD=off"
+
+
+class Network:
+    """The bridge of one host's runs.
+
+    Args:
+        engine: The host's.
+        settings: Bridge, guard, exceptions, runtime.
+        guard: What tells of the rules; None: there need not be one.
+    """
+
+    def __init__(self, engine: DockerEngine, settings: Settings, guard: GuardClient | None) -> None:
+        self._engine, self._settings, self._guard = engine, settings, guard
+        self._lock = threading.Lock()
+        """Of the probe: one at a time."""
+        self._problem: Unavailable | None = None
+        self._probed: GuardState | None = None
+        """The guard's state that the last good probe was for."""
+        self._probed_at = 0.0
+
+    def admits(self) -> bool:
+        """Whether a container may be started now. Costs nothing."""
+        return self.problem() is None
+
+    def problem(self) -> Unavailable | None:
+        """Why no container may be started now; None: it may."""
+        if (trouble := self.trouble()) is not None or self._is_unguarded:
+            return trouble
+        if self._probed is None or time.monotonic() - self._probed_at > _STALE_SECONDS:
+            return Unavailable(
+                "The runs' network was not probed yet", hint="it is within seconds, once there is an image"
+            )
+        return None
+
+    def trouble(self) -> Unavailable | None:
+        """What is known to be wrong; that it was not probed yet is not."""
+        if self._is_unguarded:
+            return None
+        state = self._state()
+        return self._problem if state.problem is None else Unavailable(state.problem, hint=state.hint)
+
+    def changed(self) -> None:
+        """The guard said something new: what was probed before is worth nothing."""
+        self._probed = None
+
+    def look(self, image: str | None = None) -> None:
+        """Probe when it is time; ``image``: one that is there, in case nothing else is."""
+        if self._is_unguarded:
+            return
+        with self._lock:
+            state = self._state()
+            is_fresh = time.monotonic() - self._probed_at < PROBE_SECONDS
+            if state.problem is not None or (self._probed == state and is_fresh and self._problem is None):
+                return
+            try:
+                self._check_bridge()
+                took = self._probe(state, image)
+            except ImageMissing:
+                return  # nothing was built here yet, so there is nothing to admit
+            except (ProbeFailed, CrewshipError, ContainerMissing) as error:
+                detail = error.detail if isinstance(error, CrewshipError) else str(error)
+                hint = error.hint if isinstance(error, CrewshipError) else None
+                if self._problem is None or self._problem.detail != detail:
+                    logger.error("nothing is started on %s: %s", self._settings.network, detail)
+                self._problem = Unavailable(detail, hint=hint or "is the guard on this host? its log says what it did")
+                return
+            if self._problem is not None or self._probed is None:
+                logger.info("the network was probed in %.0f ms and is as it should be", took * 1000)
+            self._problem, self._probed, self._probed_at = None, state, time.monotonic()
+
+    def require(self, image: str) -> None:
+        """Raise ``Unavailable`` when nothing may be started; ``image``: what is to be."""
+        if self.problem() is not None:
+            self.look(image)
+        if (problem := self.problem()) is not None:
+            raise problem
+
+    def loosened(self) -> list[str]:
+        """What was made less strict by a setting, each as it stands in the environment."""
+        found = [_OFF] if self._guard is None else []
+        if self._settings.network_reach:
+            found.append(f"CREWSHIP_NETWORK_REACH={self._settings.network_reach}")
+        return found
+
+    def facts(self, network: str | None) -> dict[str, Any]:
+        """What is known outside of a run's network, for its record."""
+        if network is None:
+            return {"mode": "none"}
+        if self._guard is None:
+            return {"mode": "open", "guard": "off"}
+        state = self._state()
+        return {
+            "mode": "open",
+            "guard": "on" if state.problem is None else "lost",
+            "blocked": list(state.blocked),
+            "reach": list(state.reach),
+        }
+
+    @property
+    def _is_unguarded(self) -> bool:
+        """Whether there is nothing to look at."""
+        return self._guard is None and not self._settings.runtime
+
+    def _state(self) -> GuardState:
+        return GuardState(self._settings.network) if self._guard is None else self._guard.state
+
+    def _probe(self, state: GuardState, image: str | None) -> float:
+        api = self._engine.connection.api
+        settings = self._settings
+        if settings.runtime:
+            with translated():
+                runtimes = api.info()["Runtimes"]
+            if settings.runtime not in runtimes:
+                raise Unavailable(
+                    f"The container engine has no runtime {settings.runtime!r}",
+                    hint=f'register it under "runtimes" in /etc/docker/daemon.json; it has {", ".join(sorted(runtimes))}',
+                )
+        try:
+            return probe(
+                api,
+                instance=settings.instance,
+                image=image or self._image(),
+                bridge=settings.network,
+                targets=[target for target in TARGETS if not _is_excepted(target, settings)],
+                runtime=settings.runtime,
+            )
+        except ProbeFailed:
+            if self._guard is None:
+                return 0.0  # that the runtime works is all that was asked
+            raise
+
+    def _image(self) -> str:
+        """One with a Python that is here: the base, or any of this installation's."""
+        with translated():
+            base = find_base_image(self._engine.connection.api, configured=self._settings.base_image)
+        if base is not None:
+            return base.image_id
+        image = next(iter(self._engine.images()), None)
+        if image is None:
+            raise ImageMissing("no image yet")
+        return image.id
+
+    def _check_bridge(self) -> None:
+        """A bridge of that name that somebody else made may let containers reach each other.
+
+        Raises:
+            Unavailable: it does.
+        """
+        name = self._settings.network
+        try:
+            with translated(name):
+                found = self._engine.connection.api.inspect_network(name)
+        except ContainerMissing:
+            return  # made with the first container
+        options = found.get("Options") or {}
+        wrong = None
+        if options.get("com.docker.network.bridge.enable_icc") != "false":
+            wrong = "lets containers reach each other"
+        elif options.get("com.docker.network.bridge.name") != name:
+            wrong = "has an interface of another name, which the guard's rules do not know"
+        elif found.get("EnableIPv6"):
+            wrong = "has IPv6 addresses"
+        if wrong is not None:
+            raise Unavailable(
+                f"The network {name} {wrong}", hint=f"docker network rm {name}: it is made again as it should be"
+            )
+
+
+def _is_excepted(target: str, settings: Settings) -> bool:
+    address = IPv4Address(target)
+    return any(address in reach.network for reach in settings.guard_options.reach)

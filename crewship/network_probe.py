@@ -1,0 +1,154 @@
+"""Tries from inside what runs must not reach: a container on their bridge, as they are made, that knocks and reports.
+
+Each target is knocked at by TCP, which must not be answered. The host itself and the metadata service are sent a datagram
+besides, which the guard's rules answer in a way that nothing else does: "administratively prohibited". So an address at
+which simply nobody listens does not pass for a guarded one; two datagrams see both chains, and the kernel answers only six
+at once.
+"""
+
+import json
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+
+import docker.errors
+
+from crewship.docker_connection import ensure_bridge, translated
+from crewship.docker_stream import DockerStream
+from crewship.engine import ImageMissing
+from crewship.errors import Unavailable
+
+TARGETS = ("169.254.169.254", "10.254.254.254", "172.31.254.254", "192.168.254.254")
+"""The cloud's metadata service first, and an address of each private range; the host itself is known inside as the gateway."""
+
+_PATIENCE_SECONDS = 6
+"""The kernel answers so many datagrams a second; a run that had the same address before may have used them up."""
+_LIMIT_SECONDS = 30.0
+
+_KNOCK = """
+import errno, json, socket, struct, sys, time
+targets, patience = json.loads(sys.argv[1]), float(sys.argv[2])
+with open("/proc/net/route") as routes:
+    rows = [line.split() for line in routes.readlines()[1:]]
+gateways = [socket.inet_ntoa(struct.pack("=I", int(row[2], 16))) for row in rows if row[1] == "00000000"]
+until = time.monotonic() + patience
+
+def tcp(host, port):
+    with socket.socket() as s:
+        s.settimeout(1)
+        return s.connect_ex((host, port)) == 0
+
+def prohibited(host):
+    while True:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+            s.settimeout(0.5)
+            try:
+                s.connect((host, 9))
+                s.send(b"crewship")
+                s.recv(1)
+                return False
+            except TimeoutError:
+                if time.monotonic() > until:
+                    return False
+            except OSError as error:
+                return error.errno == errno.EHOSTUNREACH
+
+found = {host: "open" if tcp(host, 80) else "refused" for host in gateways + targets}
+for host in gateways + targets[:1]:
+    if found[host] == "refused" and not prohibited(host):
+        found[host] = "unguarded"
+print(json.dumps({"gateways": gateways, "found": found}), flush=True)
+"""
+
+
+class ProbeFailed(Exception):
+    """Something could be reached that must not be: the message says what."""
+
+
+def probe(
+    api: Any, *, instance: str, image: str, bridge: str, targets: Sequence[str] = TARGETS, runtime: str = ""
+) -> float:
+    """Knock at all targets and at the host; seconds that it took.
+
+    The container is gone afterwards. Its name is the installation's, so that two probes at once are one too many: whoever calls
+    sees to that.
+
+    Args:
+        api: The engine's client.
+        instance: The installation's name.
+        image: Any image with a ``python3``.
+        bridge: The runs' bridge; made when it is not there.
+        targets: Addresses that must be refused.
+        runtime: The engine's runtime; empty: its default.
+
+    Raises:
+        ProbeFailed: a target is open.
+        ImageMissing: no such image.
+        Unavailable: the engine does not answer, or the container told nothing.
+    """
+    name = f"crewship-probe-{instance}"
+    began = time.monotonic()
+    with translated(name):
+        ensure_bridge(api, bridge, instance)
+        _remove(api, name)
+        try:
+            container = api.create_container(
+                image=image,
+                name=name,
+                entrypoint=["/usr/bin/env", "python3", "-I", "-S", "-c", _KNOCK],
+                command=[json.dumps(list(targets)), str(_PATIENCE_SECONDS)],
+                user="10001:10001",
+                detach=True,
+                host_config=api.create_host_config(
+                    network_mode=bridge,
+                    read_only=True,
+                    cap_drop=["ALL"],
+                    security_opt=["no-new-privileges:true"],
+                    mem_limit=256 << 20,
+                    pids_limit=512 if runtime else 16,
+                    runtime=runtime or None,
+                    log_config={"type": "none"},
+                ),
+            )["Id"]
+        except docker.errors.NotFound as error:
+            raise ImageMissing(image) from error
+        try:
+            output = _output(api, container)
+        finally:
+            _remove(api, container)
+    try:
+        told = json.loads(output)
+        found: dict[str, str] = told["found"]
+        gateways: list[str] = told["gateways"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise Unavailable(f"The network's probe told nothing: {output.decode('utf-8', 'replace')[-300:]!r}") from error
+    if not gateways:
+        raise Unavailable(f"The network's probe had no way out of {bridge}")
+    wrong = [
+        f"{'the host' if host in gateways else host} {'can be reached' if how == 'open' else 'is not guarded'}"
+        for host, how in found.items()
+        if how != "refused"
+    ]
+    if wrong:
+        raise ProbeFailed(f"From a container on {bridge} {', '.join(wrong)}")
+    return time.monotonic() - began
+
+
+def _output(api: Any, container: str) -> bytes:
+    """What the container prints, until its end or for so long."""
+    stream = DockerStream.open(api, f"/containers/{container}/attach", params={"stream": 1, "stdout": 1, "stderr": 1})
+    parts: list[bytes] = []
+    try:
+        api.start(container)
+        api.wait(container, timeout=_LIMIT_SECONDS)
+        while (piece := stream.read()) is not None:
+            parts.append(piece[1])
+    finally:
+        stream.close()
+    return b"".join(parts)
+
+
+def _remove(api: Any, container: str) -> None:
+    with suppress(docker.errors.NotFound):
+        api.remove_container(container, v=True, force=True)
