@@ -7,6 +7,7 @@ asked for again by ``replay``.
 
 import base64
 import json
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -40,11 +41,12 @@ class FrameReader:
     """Cuts the container's stdout into frames and keeps their order.
 
     Args:
+        nonces: Any of them marks a frame of this container: its supervisor was given one, and by which key is not known.
         after: The last ``n`` that is durable already.
     """
 
-    def __init__(self, nonce: str, after: int) -> None:
-        self._nonce = nonce
+    def __init__(self, nonces: Collection[str], after: int) -> None:
+        self._nonces = frozenset(nonces)
         self.last = after
         self._rest = b""
         self.replay_wanted = False
@@ -79,7 +81,8 @@ class FrameReader:
             frame = _lenient(line)
         if (
             isinstance(frame, dict)
-            and frame.get("k") == self._nonce
+            and isinstance(frame.get("k"), str)
+            and frame["k"] in self._nonces
             and isinstance(frame.get("n"), int)
             and isinstance(frame.get("at"), int)
             and isinstance(frame.get("t"), str)

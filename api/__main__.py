@@ -75,7 +75,7 @@ def main() -> int:
     try:
         asyncio.run(server.serve())
     except CrewshipError as error:
-        print(f"error: {error.detail}", file=sys.stderr)  # noqa: T201
+        print(f"error: {error.detail}" + (f" ({error.hint})" if error.hint else ""), file=sys.stderr)  # noqa: T201
         return error.exit_code
     return 0 if server.started else 1
 

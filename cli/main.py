@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from cli import deployments, env, projects, runs
+from cli import deployments, env, projects, runs, sealing
 from cli.deploy import deploy
 from cli.dev import dev
 from cli.doctor import doctor
@@ -67,6 +67,7 @@ app.add_typer(runs.app, name="runs")
 app.add_typer(deployments.app, name="deployments")
 app.add_typer(env.app, name="env")
 app.add_typer(projects.app, name="projects")
+app.add_typer(sealing.app, name="sealing")
 
 
 def main() -> None:

@@ -35,7 +35,7 @@ from crewship.db import migrate, open_database
 from crewship.docker_engine import DockerEngine
 from crewship.errors import CrewshipError, Unavailable
 from crewship.image_builder import ImageBuilder
-from crewship.sealing import Sealer, load_or_create_key
+from crewship.keyring import open_keyring
 from crewship.settings import Settings
 from crewship.stores import open_store
 from crewship.tails import open_publisher
@@ -82,8 +82,10 @@ async def workers(settings: Settings, client: Client) -> AsyncIterator[list[Work
     engine = DockerEngine(settings.instance)
     bridge = TemporalBridge(client, asyncio.get_running_loop())
     builder = ImageBuilder(engine, settings)
-    sealer = Sealer(load_or_create_key(settings.secret_key_path))
-    spares = Spares(engine, settings.spare_containers, settings.spare_seconds, sealer.nonce)
+    sealer = open_keyring(settings).sealer()
+    spares = Spares(
+        engine, settings.spare_containers, settings.spare_seconds, lambda container: sealer.nonces(container)[0]
+    )
     slots = Slots(engine, settings.run_capacity)
     containers = ContainerActivities(
         engine=engine,

@@ -4,8 +4,8 @@ from sqlmodel import select
 
 from crewship import db
 from crewship.clock import now
+from crewship.keyring import open_keyring
 from crewship.models import EnvVar, Project
-from crewship.sealing import Sealer, load_or_create_key
 from tests.api.conftest import Api, assert_problem
 from tests.api.test_runs import run
 
@@ -62,7 +62,7 @@ async def test_env_values_go_in_sealed_and_never_come_back(api: Api) -> None:
         rows = session.exec(select(EnvVar)).all()
         sealed = db.env_values(session, "new-one", 1)
     assert secret not in "".join(row.model_dump_json() for row in rows)
-    sealer = Sealer(load_or_create_key(api.settings.secret_key_path))
+    sealer = open_keyring(api.settings).sealer()
     assert sealer.open(sealed["OPENAI_API_KEY"], "new-one/OPENAI_API_KEY") == secret
 
 
