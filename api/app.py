@@ -16,7 +16,7 @@ from sqlalchemy.engine import Engine
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
-from api import problems
+from api import document, problems
 from api.dispatch import Dispatch, TemporalDispatch
 from api.feed import Feeds, LogState
 from api.limits import BodyLimit
@@ -102,6 +102,7 @@ def create_app(
         middleware=_middleware(settings, metrics),
     )
     problems.install(app)
+    document.install(app)
     app.include_router(health.router)
     for routes in (projects, env, deployments, rollback, runs, samples, events, artifacts, gc):
         app.include_router(routes.router, prefix="/v1")

@@ -14,9 +14,15 @@ Time = Annotated[
 ]
 """RFC 3339, UTC, milliseconds."""
 
-MomentQuery = Annotated[
-    datetime, AfterValidator(lambda moment: moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC))
-]
+
+def _in_utc(moment: datetime) -> datetime:
+    try:
+        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    except OverflowError:
+        raise ValueError("must be a time of the years 1 to 9999, in UTC too") from None
+
+
+MomentQuery = Annotated[datetime, AfterValidator(_in_utc)]
 """A time from a query; without a zone it is UTC."""
 
 

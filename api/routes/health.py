@@ -9,6 +9,7 @@ from fastapi import APIRouter, Depends, Request, Response
 from sqlmodel import func, select
 
 from api.auth import Credentials, Require, authenticate
+from api.document import METRICS
 from api.problems import problem
 from api.state import PlatformDep
 from api.wire import Read
@@ -99,7 +100,7 @@ async def _may_read_metrics(platform: PlatformDep, credentials: Credentials) -> 
         Require("read").check(await authenticate(platform, credentials))
 
 
-@router.get("/metrics", response_class=Response)
+@router.get("/metrics", response_class=Response, responses=METRICS)
 async def get_metrics(platform: PlatformDep, _: Annotated[None, Depends(_may_read_metrics)]) -> Response:
     """Give the metrics in Prometheus' text format."""
     metrics = platform.metrics
