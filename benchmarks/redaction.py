@@ -43,7 +43,7 @@ def measure(folder: Path) -> list[Row]:
         rows.append(
             Row(
                 f"redaction of {VALUES} values: throughput that it takes of {name}", max(0.0, lost), "%", 20,
-                f"{LINES / statistics.median(redacted):,.0f} against {LINES / statistics.median(without):,.0f} lines a CPU second",
+                f"{LINES / statistics.median(redacted):,.0f}, off {LINES / statistics.median(without):,.0f} lines a CPU second",
             )
         )  # fmt: skip
     return rows

@@ -30,6 +30,7 @@ Data = Annotated[
         "--data", metavar="DIR", help="Data folder of a crewship dev; default: CREWSHIP_DATA_DIR, else its own."
     ),
 ]
+_STARTING_SECONDS = 60
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
@@ -137,8 +138,8 @@ def retire(
                 hint="crewship sealing rotate seals them anew",
             )
         first = launched_first(parts.database) if former else None
-        # A spare container may have been started under a former key and be given to a run a while later.
-        safe = current.since and current.since + timedelta(seconds=parts.settings.spare_seconds)
+        # The worker sees a new key at once, but a start that was under way may have been given the former one.
+        safe = current.since and current.since + timedelta(seconds=_STARTING_SECONDS)
         if first is not None and not force and (safe is None or first < safe):
             raise Conflict(
                 f"A run is under way that began at {rfc3339(first)}, when a former key was in use.",
