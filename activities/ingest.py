@@ -166,6 +166,7 @@ def end_facts(end: dict[str, Any], result: ResultFacts | None) -> EndFacts:
         memory_peak_bytes=_whole(cgroup.get("memory_peak_bytes")),
         cpu_ms=_whole(cgroup.get("cpu_ms")),
         disk_bytes=_whole(end.get("disk_bytes")),
+        artifacts=_whole(end.get("artifacts")),
     )
 
 

@@ -51,7 +51,7 @@ class Spare:
     container: str
     env_version: int | None = None
     nonce: str | None = None
-    """Which its supervisor was given: by a former key it would be known only for as long as that key is (``crewship sealing``)."""
+    """Which its supervisor was given; that of a former key is known only for as long as the key is there."""
 
 
 class Spares:
