@@ -19,7 +19,7 @@ from crewship import db
 from crewship.clock import now
 from crewship.contracts import DeployInput, ProjectRef, RunInput
 from crewship.folder_storage import FolderStore
-from crewship.models import Activation, Artifact, Deployment, Host, Project, Run
+from crewship.models import Activation, ApiKey, Artifact, Deployment, Host, Project, Run
 from crewship.objects import source_key
 from crewship.settings import Settings
 from tests.api.conftest import ADMIN_KEY, FakeDispatch, serving
@@ -27,6 +27,7 @@ from tests.api.logs import MemoryTail, ScriptedLog
 
 RUNS = ("run_failed", "run_succeeded", "run_waiting")
 DEPLOYMENTS = ("dep_current", "dep_failed", "dep_old")
+KEYS = ("key_one", "key_two")
 PROJECTS = ("crew", "empty")
 ARTIFACTS = ("report.md", "folder/ünïcode 名 \n.bin")
 
@@ -94,7 +95,10 @@ class Target:
 @contextlib.contextmanager
 def target(folder: Path) -> Iterator[Target]:
     """The API in a thread of its own, with something of everything in it."""
+    # Limits of requests would end the test: they are off where the platform has them.
+    unlimited = {"rate_limit_per_minute": 0, "failed_auth_per_minute": 0}
     settings = Settings(
+        **unlimited,
         data_dir=folder, bootstrap_admin_key=ADMIN_KEY, host="here", tail="off", cors_origins="",
         max_input_bytes=100_000, max_source_bytes=1_000_000, run_capacity=2,
     )  # fmt: skip
@@ -137,6 +141,7 @@ def _fill(settings: Settings, store: FolderStore, dispatch: EndingDispatch) -> N
     try:
         with db.session(engine) as session:
             session.add(Host(name="here"))
+            session.add_all(ApiKey(id=name, name=name, prefix=name, hash=name, scopes=["read"]) for name in KEYS)
             session.add(Project(name="crew", current_deployment_id="dep_current"))
             session.add(Project(name="empty"))
             session.flush()
