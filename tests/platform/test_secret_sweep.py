@@ -4,6 +4,7 @@ is looked through, and no value is anywhere."""
 import base64
 import gzip
 import json
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -239,9 +240,10 @@ def answers(swept: Swept) -> Iterator[tuple[str, bytes]]:
     document: dict[str, Any] = http.get(f"{swept.platform.url}/openapi.json").json()
     known = {"project": [PROJECT], "run_id": list(swept.runs.values()), "deployment_id": swept.deployments}
     for template, operations in document["paths"].items():
-        name = next((name for name in known if f"{{{name}}}" in template), None)
-        if "get" not in operations or "{name}" in template:
-            continue
+        placeholders = re.findall(r"{(\w+)}", template)
+        if "get" not in operations or not known.keys() >= set(placeholders):
+            continue  # artifacts are the crews' own, and keys are no secrets' place
+        name = placeholders[0] if placeholders else None
         for value in known[name] if name else [""]:
             path = template.format_map({name: value}) if name else template
             for accept in ("text/event-stream", "application/x-ndjson") if path.endswith("/events") else ("*/*",):
