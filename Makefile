@@ -5,7 +5,7 @@ CODE := crewship workflows activities api worker cli runtime tests examples scri
 FOUND = $(wildcard $(CODE))
 
 .DEFAULT_GOAL := help
-.PHONY: help venv setup demo dev test test-unit frameworks check fmt lint types bench faults clean
+.PHONY: help venv setup demo dev test test-unit frameworks check fmt lint types bench faults audit sbom fuzz clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,7 +27,7 @@ test: setup ## Run all tests, against the real parts
 	$(PYTHON) -m pytest
 
 test-unit: venv ## Run the tests that need no server and no framework (a minute)
-	$(PYTHON) -m pytest -m "not temporal and not docker and not platform and not server and not frameworks"
+	$(PYTHON) -m pytest -m "not temporal and not docker and not platform and not server and not frameworks and not fuzz"
 
 frameworks: venv ## Run the tests against the newest and the oldest supported frameworks
 	$(PYTHON) -m pytest -m "frameworks and not docker and not platform"
@@ -50,6 +50,17 @@ bench: setup ## Measure what the design promises, against its baselines; writes 
 
 faults: setup ## Kill every process at bad moments and check each log
 	$(PYTHON) -m pytest tests/faults --trials $(or $(TRIALS),30)
+
+audit: venv ## Check the locked dependencies for known vulnerabilities
+	@$(PYTHON) scripts/audit.py $(if $(REQUIRED),--required)
+
+sbom: venv ## Write dist/crewship.cdx.json: what the platform is made of (CycloneDX)
+	@mkdir -p dist
+	@.venv/bin/uv export --frozen --no-dev --quiet --format cyclonedx1.5 --preview-features sbom-export -o dist/crewship.cdx.json
+	@echo dist/crewship.cdx.json
+
+fuzz: venv ## Call every operation of the API with thousands of inputs (CASES=10000)
+	CREWSHIP_FUZZ_CASES=$(or $(CASES),10000) $(PYTHON) -m pytest tests/fuzz -s
 
 clean: ## Remove what the tools left in this folder; caches and data of the platform stay
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis dist

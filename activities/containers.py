@@ -301,11 +301,11 @@ class ContainerActivities:
         source = f"container/{run.attempt}"
         records = RunRecords(self._database, run.run_id, run.attempt)
         adopted = state is not None and state.status == "running"
-        nonce = self._sealer.nonce(container)
+        nonces = self._sealer.nonces(container)
         follower = Follower(
             engine=self._engine,
             container=container,
-            nonce=nonce,
+            nonces=nonces,
             deployment_id=spec.deployment_id,
             redactor=Redactor(spec.env),
             records=records,
@@ -347,7 +347,7 @@ class ContainerActivities:
                 # The last worker may have died before, or while, it sent these; the supervisor takes them once.
                 follower.attach()
                 _durable(launch)
-                follower.send(b"\n" + spec.boot(nonce))
+                follower.send(b"\n" + spec.boot(nonces[0]))
                 follower.resume()
             else:
                 follower.attach()
@@ -355,7 +355,7 @@ class ContainerActivities:
                     return ContainerFacts(started=False, end=None, canceled_before_start=True)
                 # Before the start: the supervisor finds it when it first looks. One that is through phase 1 told of it already.
                 _durable(launch)
-                follower.send(spec.boot(nonce))
+                follower.send(spec.boot(nonces[0]))
                 if spare is not None:
                     follower.resume()
                 self._engine.start(container)

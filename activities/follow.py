@@ -7,7 +7,7 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import Future
 from typing import Any
 
@@ -50,7 +50,7 @@ class Follower:
         *,
         engine: Engine,
         container: str,
-        nonce: str,
+        nonces: Collection[str],
         deployment_id: str,
         redactor: Redactor,
         records: RunRecords,
@@ -65,7 +65,7 @@ class Follower:
         self._engine, self._container = engine, container
         self._deployment_id, self._redactor, self._records = deployment_id, redactor, records
         self._acknowledged = head.acknowledged.get(source, 0)
-        self._reader = FrameReader(nonce, self._acknowledged)
+        self._reader = FrameReader(nonces, self._acknowledged)
         self._epoch = epoch
         self._is_retry, self._is_closed = is_retry, is_closed
         self._attachment: Attachment | None = None

@@ -7,6 +7,7 @@ asked for again by ``replay``.
 
 import base64
 import json
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +21,8 @@ from crewship.redaction import Redactor
 
 _DATA_BYTES = 64 * 1024
 """Largest ``data`` of a claimed event; the supervisor caps at half of that."""
+_LATEST_MS = 253_402_300_800_000
+"""The year 10000, which no time can be written in."""
 _LEVELS = frozenset({"debug", "info", "warning", "error", "critical"})
 
 
@@ -40,11 +43,12 @@ class FrameReader:
     """Cuts the container's stdout into frames and keeps their order.
 
     Args:
+        nonces: Any of them marks a frame of this container: its supervisor was given one, and by which key is not known.
         after: The last ``n`` that is durable already.
     """
 
-    def __init__(self, nonce: str, after: int) -> None:
-        self._nonce = nonce
+    def __init__(self, nonces: Collection[str], after: int) -> None:
+        self._nonces = frozenset(nonces)
         self.last = after
         self._rest = b""
         self.replay_wanted = False
@@ -79,9 +83,11 @@ class FrameReader:
             frame = _lenient(line)
         if (
             isinstance(frame, dict)
-            and frame.get("k") == self._nonce
-            and isinstance(frame.get("n"), int)
-            and isinstance(frame.get("at"), int)
+            and isinstance(frame.get("k"), str)
+            and frame["k"] in self._nonces
+            and type(frame.get("n")) is int
+            and type(frame.get("at")) is int
+            and 0 <= frame["at"] < _LATEST_MS
             and isinstance(frame.get("t"), str)
         ):
             return frame
@@ -89,7 +95,7 @@ class FrameReader:
 
 
 def translate(frame: dict[str, Any], deployment_id: str, redactor: Redactor, *, is_closed: bool = False) -> Frame:
-    """What ``frame`` means; unknown types mean nothing.
+    """What ``frame`` means; unknown types mean nothing, and neither does a field that is not what it should be.
 
     Args:
         is_closed: Whether the run has no network: what it was denied only the crew's process can tell then.
@@ -100,23 +106,24 @@ def translate(frame: dict[str, Any], deployment_id: str, redactor: Redactor, *, 
         case "log":
             meaning.urgent = False
             text = redactor.redact(str(frame.get("text", "")))
-            level = frame.get("l") if frame.get("l") in _LEVELS else "info"
+            level = _level(frame.get("l"), "info")
             stream = "stderr" if frame.get("s") == "stderr" else "stdout"
-            if "raw" in frame or frame.get("partial"):
+            exact = _decoded(frame.get("raw"))
+            if exact is not None or frame.get("partial"):
                 data: dict[str, Any] = {"message": text, "level": level, "stream": stream}
-                if "raw" in frame:
-                    raw = redactor.redact_bytes(base64.b64decode(str(frame["raw"])))
+                if exact is not None:
+                    raw = redactor.redact_bytes(exact)
                     data |= {"message": raw.decode("utf-8", "replace"), "raw": base64.b64encode(raw).decode()}
                 if frame.get("partial"):
                     data["partial"] = True
                 meaning.drafts.append(Draft(at, "log", data))
             else:
-                meaning.drafts.append(LogLines(at, text.split("\n"), str(level), stream))
+                meaning.drafts.append(LogLines(at, text.split("\n"), level, stream))
         case "event":
             meaning.drafts.append(_claim(at, frame, redactor, is_closed))
         case "notice":
             message = redactor.redact(str(frame.get("message", "")))
-            level = frame.get("level") if frame.get("level") in _LEVELS else "warning"
+            level = _level(frame.get("level"), "warning")
             meaning.drafts.append(
                 Draft(at, "log", {"message": message, "level": level, "stream": "stderr", "source": "crewship"})
             )
@@ -137,10 +144,10 @@ def translate(frame: dict[str, Any], deployment_id: str, redactor: Redactor, *, 
 
 def result_facts(result: dict[str, Any]) -> ResultFacts:
     """The ``result`` frame as facts."""
-    error = result.get("error") or {}
+    error = _dict(result.get("error"))
     return ResultFacts(
         ok=bool(result.get("ok")),
-        code=error.get("code"),
+        code=_cut(error.get("code"), 100),
         message=_cut(error.get("message"), 4000),
         hint=_cut(error.get("hint"), 1000),
     )
@@ -148,22 +155,22 @@ def result_facts(result: dict[str, Any]) -> ResultFacts:
 
 def end_facts(end: dict[str, Any], result: ResultFacts | None) -> EndFacts:
     """The ``end`` frame and, when there was one, the crew's result as facts."""
-    cgroup = end.get("cgroup") or {}
+    cgroup = _dict(end.get("cgroup"))
     return EndFacts(
-        exit_code=end.get("exit_code"),
-        signal=end.get("signal"),
+        exit_code=_whole(end.get("exit_code")),
+        signal=_whole(end.get("signal")),
         ok=result.ok if result is not None else None,
         error_code=result.code if result is not None else None,
         error_message=result.message if result is not None else None,
         error_hint=result.hint if result is not None else None,
-        result_at_ms=end.get("result_at"),
-        sigterm_at_ms=end.get("sigterm_at"),
-        oom_kills=cgroup.get("oom_kills"),
-        pids_max_events=cgroup.get("pids_max_events"),
-        memory_peak_bytes=cgroup.get("memory_peak_bytes"),
-        cpu_ms=cgroup.get("cpu_ms"),
-        disk_bytes=end.get("disk_bytes"),
-        artifacts=end.get("artifacts"),
+        result_at_ms=_whole(end.get("result_at")),
+        sigterm_at_ms=_whole(end.get("sigterm_at")),
+        oom_kills=_whole(cgroup.get("oom_kills")),
+        pids_max_events=_whole(cgroup.get("pids_max_events")),
+        memory_peak_bytes=_whole(cgroup.get("memory_peak_bytes")),
+        cpu_ms=_whole(cgroup.get("cpu_ms")),
+        disk_bytes=_whole(end.get("disk_bytes")),
+        artifacts=_whole(end.get("artifacts")),
     )
 
 
@@ -194,6 +201,25 @@ def _denied(at: str, data: dict[str, Any], redactor: Redactor) -> Draft:
     protocol = "udp" if data.get("protocol") == "udp" else "tcp"
     is_port = isinstance(port, int) and 0 < port < 65536
     return Draft(at, "network.denied", {"host": host, "port": port if is_port else None, "protocol": protocol})
+
+
+def _level(value: Any, default: str) -> str:
+    return value if isinstance(value, str) and value in _LEVELS else default
+
+
+def _decoded(value: Any) -> bytes | None:
+    try:
+        return base64.b64decode(value) if isinstance(value, str) else None
+    except ValueError:
+        return None
+
+
+def _dict(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _whole(value: Any) -> int | None:
+    return value if type(value) is int else None
 
 
 def _cut(text: Any, length: int) -> str | None:

@@ -45,11 +45,13 @@ class Warmth:
 
 @dataclass(frozen=True, slots=True)
 class Spare:
-    """One spare container. ``env_version`` is None while nothing of the project is in it."""
+    """One spare container. ``env_version`` and ``nonce`` are None while nothing of the project is in it."""
 
     spec: ContainerSpec
     container: str
     env_version: int | None = None
+    nonce: str | None = None
+    """Which its supervisor was given; that of a former key is known only for as long as the key is there."""
 
 
 class Spares:
@@ -88,8 +90,8 @@ class Spares:
         with self._lock:
             spares = self._spares.get(deployment_id, [])
             alike = [spare for spare in spares if replace(spare.spec, name="", kind="run") == replace(spec, name="")]
-            match = next((spare for spare in alike if spare.env_version in (None, env_version)), None)
-            stale = [spare for spare in spares if spare.env_version not in (None, env_version)]
+            stale = [spare for spare in spares if not self._is_fresh(spare, env_version)]
+            match = next((spare for spare in alike if spare not in stale), None)
             for spare in [*stale, *([match] if match else [])]:
                 spares.remove(spare)
             if match is not None:
@@ -109,6 +111,9 @@ class Spares:
         finally:
             self._arrived(match.spec.name)
         return match
+
+    def _is_fresh(self, spare: Spare, env_version: int) -> bool:
+        return spare.env_version in (None, env_version) and spare.nonce in (None, self._nonce(spare.container))
 
     def replenish(self, spec: ContainerSpec, warmth: Warmth) -> None:
         """Make up for what was taken, in the background."""
@@ -206,7 +211,7 @@ class Spares:
         finally:
             late.cancel()
             attachment.close()
-        return Spare(spec, container, warmth.env_version)
+        return Spare(spec, container, warmth.env_version, nonce)
 
     def _expire(self) -> None:
         """Give up what was not used for a while; a deployment that asked for warm ones keeps them."""

@@ -16,7 +16,7 @@ from sqlalchemy.engine import Engine
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
-from api import problems
+from api import document, problems
 from api.dispatch import Dispatch, TemporalDispatch
 from api.feed import Feeds, LogState
 from api.headers import AnswerHeaders
@@ -28,8 +28,8 @@ from api.state import Platform, State, read_log_state
 from api.tokens import StreamTokens
 from crewship import db, temporal
 from crewship.errors import Unavailable
+from crewship.keyring import open_keyring
 from crewship.keys import store_first_key
-from crewship.sealing import Sealer, load_or_create_key
 from crewship.settings import Settings
 from crewship.storage import ObjectStore
 from crewship.stores import open_store
@@ -70,7 +70,7 @@ def create_app(
             await run_sync(_prepare, database, settings)
             objects = store or open_store(settings.objects)
             calls = dispatch or TemporalDispatch(await temporal.connect(settings))
-            secret = await run_sync(load_or_create_key, settings.secret_key_path)
+            keyring = await run_sync(open_keyring, settings)
 
             async def read_state(workflow_id: str) -> LogState:
                 return await platform.transact(lambda session: read_log_state(session, workflow_id))
@@ -79,8 +79,8 @@ def create_app(
                 query=calls.query_events, read_state=read_state, store=objects, tail=tail or open_subscriber(settings.tail_url)
             )  # fmt: skip
             platform = Platform(
-                settings=settings, database=database, store=objects, dispatch=calls, feeds=feeds, sealer=Sealer(secret),
-                tokens=StreamTokens.derive(secret), metrics=metrics,
+                settings=settings, database=database, store=objects, dispatch=calls, feeds=feeds, sealer=keyring.sealer(),
+                tokens=StreamTokens.derive(*keyring.secrets()), metrics=metrics,
                 quotas=RequestQuotas(Rates(settings.rate_limit_per_minute)),
                 guard=GuessGuard(Rates(settings.failed_auth_per_minute)),
             )  # fmt: skip
@@ -109,6 +109,7 @@ def create_app(
     build_stack = app.build_middleware_stack
     app.build_middleware_stack = lambda: AnswerHeaders(build_stack())  # type: ignore[method-assign]
     problems.install(app)
+    document.install(app)
     app.include_router(health.router)
     for routes in (projects, env, deployments, rollback, runs, samples, events, artifacts, gc, keys, audit):
         app.include_router(routes.router, prefix="/v1")

@@ -3,7 +3,7 @@
 import base64
 import binascii
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, TypeVar
 
 import orjson
@@ -41,8 +41,9 @@ def decode_moment(cursor: str) -> tuple[datetime, str]:
     """A place that is a time and an id; raises as :func:`decode_cursor`."""
     moment, item_id = decode_cursor(cursor, 2)
     try:
-        return datetime.fromisoformat(moment), item_id
-    except ValueError as error:
+        found = datetime.fromisoformat(moment)
+        return (found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)), item_id
+    except (ValueError, OverflowError) as error:  # the latter: in UTC it is before the year 1 or after 9999
         raise _invalid() from error
 
 

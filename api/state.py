@@ -29,9 +29,10 @@ _STORE_THREADS = 12
 
 
 class Sealing(Protocol):
-    """Seals env values; see ``crewship.sealing``."""
+    """Seals and opens env values; see ``crewship.sealing``."""
 
     def seal(self, value: str, context: str) -> str: ...
+    def open(self, sealed: str, context: str) -> str: ...
 
 
 @dataclass

@@ -17,19 +17,19 @@ _RENEW = "get one for this run by POST /v1/runs/{id}/stream-token"
 
 @dataclass(frozen=True)
 class StreamTokens:
-    """Makes and checks tokens under ``key``, which all API processes of an installation share."""
+    """Makes tokens under the first of ``keys``, which all API processes of an installation share; any of them is good."""
 
-    key: bytes
+    keys: tuple[bytes, ...]
 
     @classmethod
-    def derive(cls, secret: bytes) -> "StreamTokens":
-        """From the installation's secret key, so that no second one has to be kept."""
-        return cls(hmac.digest(secret, b"crewship stream tokens", "sha256"))
+    def derive(cls, *secrets: bytes) -> "StreamTokens":
+        """From the installation's secret keys, so that no further one has to be kept."""
+        return cls(tuple(hmac.digest(secret, b"crewship stream tokens", "sha256") for secret in secrets))
 
     def issue(self, run_id: str) -> tuple[str, datetime]:
         """A token for that run, and when it expires."""
         expires = int(time.time()) + LIFETIME_SECONDS
-        return f"{run_id}.{expires}.{self._sign(run_id, expires)}", datetime.fromtimestamp(expires, UTC)
+        return f"{run_id}.{expires}.{_sign(self.keys[0], run_id, expires)}", datetime.fromtimestamp(expires, UTC)
 
     def check(self, token: str, run_id: str) -> None:
         """Raise unless ``token`` is good for that run now.
@@ -41,12 +41,14 @@ class StreamTokens:
         owner, _, rest = token.partition(".")
         expiry, _, signature = rest.partition(".")
         expires = int(expiry) if expiry.isascii() and expiry.isdigit() and len(expiry) < 12 else 0
-        if not hmac.compare_digest(signature.encode(), self._sign(owner, expires).encode()):
+        good = [_sign(key, owner, expires).encode() for key in self.keys]
+        if not any(hmac.compare_digest(signature.encode(), each) for each in good):
             raise Unauthorized("The stream token is not valid", code="invalid_token", hint=_RENEW)
         if expires <= time.time():
             raise Unauthorized("The stream token has expired", code="token_expired", hint=_RENEW)
         if owner != run_id:
             raise Forbidden("The stream token is for another run", hint=_RENEW)
 
-    def _sign(self, run_id: str, expires: int) -> str:
-        return hmac.new(self.key, f"{run_id}.{expires}".encode(), hashlib.sha256).hexdigest()
+
+def _sign(key: bytes, run_id: str, expires: int) -> str:
+    return hmac.new(key, f"{run_id}.{expires}".encode(), hashlib.sha256).hexdigest()

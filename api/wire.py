@@ -19,7 +19,7 @@ def _in_utc(moment: datetime) -> datetime:
     try:
         return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
     except OverflowError:
-        raise ValueError("is beyond the years 1 to 9999 in UTC") from None
+        raise ValueError("must be a time of the years 1 to 9999, in UTC too") from None
 
 
 Moment = Annotated[datetime, AfterValidator(_in_utc)]

@@ -1,6 +1,6 @@
 """``make bench``: measure against baselines in the same run; ``--write`` generates docs/benchmarks.md.
 
-    python -m benchmarks [starts] [deploys] [events] [runs] [--write]
+    python -m benchmarks [starts] [deploys] [events] [runs] [redaction] [--write]
 
 The page keeps what it has of suites that were not measured. Exit code 1 when a target is missed.
 """
@@ -11,10 +11,16 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks import deploys, events, runs, starts
+from benchmarks import deploys, events, redaction, runs, starts
 from benchmarks.report import Row, show, write
 
-SUITES = {"starts": starts.measure, "deploys": deploys.measure, "events": events.measure, "runs": runs.measure}
+SUITES = {
+    "starts": starts.measure,
+    "deploys": deploys.measure,
+    "events": events.measure,
+    "runs": runs.measure,
+    "redaction": redaction.measure,
+}
 
 
 def main(arguments: list[str]) -> int:

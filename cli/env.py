@@ -11,6 +11,7 @@ from cli.options import Json, Name, Project, choose_project, connect
 
 app = typer.Typer(no_args_is_help=True, help="Set, list and unset a project's environment variables.")
 
+_IN_LOGS = {True: "redacted", False: "as it is", None: "?"}
 _NAME = r"[A-Za-z_][A-Za-z0-9_]*"
 
 
@@ -35,7 +36,7 @@ def set_env(
     Works before the first deploy too: it makes the project.
     """
     from cli.client import segment
-    from cli.output import data_json, say_done
+    from cli.output import data_json, say_done, say_warning
     from crewship.errors import Usage
 
     values = read_file(from_file) if from_file else {}
@@ -51,6 +52,11 @@ def set_env(
     say_done(
         f"Set {', '.join(sorted(values))} on {chosen.name}; the next run has {'it' if len(values) == 1 else 'them'}"
     )
+    if shown := answer.get("shown"):
+        say_warning(
+            f"logs will show {', '.join(shown)} as {'it is' if len(shown) == 1 else 'they are'}: what is shorter than 8 "
+            "characters, a number, a common word or no secret by its name is not redacted"
+        )
 
 
 @app.command("list")
@@ -71,8 +77,11 @@ def list_env(ctx: typer.Context, project: Project = None, name: Name = None, as_
         data_json(answer)
     elif answer["env"]:
         table(
-            ["name", "value", "updated"],
-            [[item["name"], item.get("preview") or "…", age(item["updated_at"])] for item in answer["env"]],
+            ["name", "value", "in logs", "updated"],
+            [
+                [item["name"], item.get("preview") or "…", _IN_LOGS[item.get("redacted")], age(item["updated_at"])]
+                for item in answer["env"]
+            ],
         )
     else:
         say(f"{chosen.name} has no variables; crewship env set NAME=VALUE")

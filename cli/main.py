@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from cli import deployments, env, keys, projects, runs
+from cli import deployments, env, keys, projects, runs, sealing
 from cli.audit import audit
 from cli.deploy import deploy
 from cli.dev import dev
@@ -70,6 +70,7 @@ app.add_typer(deployments.app, name="deployments")
 app.add_typer(env.app, name="env")
 app.add_typer(projects.app, name="projects")
 app.add_typer(keys.app, name="keys")
+app.add_typer(sealing.app, name="sealing")
 
 
 def main() -> None:

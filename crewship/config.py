@@ -25,6 +25,8 @@ from crewship.toml_text import at, decoded, kind, parsed
 FILE_NAME: Final = "crewship.toml"
 
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([kmgt]?)(?:i?b)?", re.IGNORECASE)
+_SIZE_DIGITS = 15
+"""More than any machine has in bytes; hundreds of them would be an infinity."""
 _SIZE_FACTOR = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 _MIN_BYTES = {
     "memory": 32 << 20,  # the runner and a bare interpreter take 20 MiB
@@ -260,8 +262,8 @@ def size_bytes(size: str) -> int:
         ValueError: it is no size.
     """
     match = _SIZE.fullmatch(size.strip())
-    if match is None:
-        raise ValueError(f"{size!r} is not a size")
+    if match is None or len(match[1]) > _SIZE_DIGITS:
+        raise ValueError(f"{size[:40]!r} is not a size")
     return int(float(match[1]) * _SIZE_FACTOR[match[2].lower()])
 
 

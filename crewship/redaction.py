@@ -5,7 +5,7 @@ JSON-escaped, hex, and base64 at each of its three alignments. All forms of all 
 UTF-8 bytes), and text in which nothing is found, which is nearly all text, is given back as it is.
 
 What is too short to be a secret, or says no secret by its looks or its name, is not looked for: ``[redacted:PORT]`` wherever
-``8080`` is printed would make logs useless and protect nothing. ``Redactor.skipped`` names these.
+``8080`` is printed would make logs useless and protect nothing. :func:`is_redacted` tells, when a value is set and listed.
 """
 
 import base64
@@ -108,6 +108,11 @@ class Redactor:
             if start >= 0 and form.startswith(text[start : -len(CUT)]):
                 return text[:start] + mark.decode() + CUT
         return text
+
+
+def is_redacted(name: str, value: str) -> bool:
+    """Whether that value of that variable is looked for; not when it is short, common or, by its name, no secret."""
+    return next(_secrets(name, value), None) is not None
 
 
 def _secrets(name: str, value: str) -> Iterator[str]:

@@ -1,18 +1,17 @@
 """Env values at rest: sealed with AES-256-GCM, bound to where they belong.
 
 A sealed value is ``v1:<key's id>:<base64 of nonce and ciphertext>``. Its context (``project/NAME``) is authenticated with it, so
-a row that is copied to another project or name does not open. The key is a file of the installation's own; who has only the
-database has nothing.
+a row that is copied to another project or name does not open. The first key seals, every key opens what it has sealed: so a key
+can be replaced while values wait for their new seal (``crewship.resealing``). Where the keys are is ``crewship.keyring``'s; who
+has only the database has nothing.
 """
 
 import base64
 import binascii
-import contextlib
 import hashlib
 import hmac
-import os
 import secrets
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from cryptography.exceptions import InvalidTag
@@ -24,92 +23,78 @@ KEY_BYTES: Final = 32
 _NONCE_BYTES: Final = 12  # random; NIST SP 800-38D allows 2^32 seals with one key
 
 
-class Sealer:
-    """Seals and opens with one key of 32 bytes."""
+def key_id(key: bytes) -> str:
+    """What a key is called in sealed values: 8 hex digits that tell nothing about it."""
+    return hashlib.sha256(b"crewship key id\0" + key).hexdigest()[:8]
 
-    def __init__(self, key: bytes) -> None:
-        if len(key) != KEY_BYTES:
-            raise ValueError(f"the key has {len(key)} bytes, not {KEY_BYTES}")
-        self._key = key
-        self._cipher = AESGCM(key)
-        self.key_id: Final = hashlib.sha256(b"crewship key id\0" + key).hexdigest()[:8]
+
+def sealed_with(sealed: str) -> str:
+    """The id of the key that ``sealed`` was sealed with; empty when it is no sealed value."""
+    version, _, rest = sealed.partition(":")
+    return rest.partition(":")[0] if version == "v1" else ""
+
+
+class Sealer:
+    """Seals with one key and opens with several. May be used by any number of threads.
+
+    Args:
+        keys: Of 32 bytes each; the first one seals.
+        reread: Gives the keys as they are now, cheaply; asked before each use, so that a process that runs for weeks seals with
+            the key that was put in place a minute ago.
+    """
+
+    def __init__(self, *keys: bytes, reread: Callable[[], Sequence[bytes]] | None = None) -> None:
+        for key in keys:
+            if len(key) != KEY_BYTES:
+                raise ValueError(f"the key has {len(key)} bytes, not {KEY_BYTES}")
+        if not keys:
+            raise ValueError("there is no key")
+        self._reread = reread or (lambda: keys)
+        self._ciphers: dict[bytes, AESGCM] = {}
+
+    @property
+    def key_id(self) -> str:
+        """Of the key that seals."""
+        return key_id(self._reread()[0])
 
     def seal(self, value: str, context: str) -> str:
         """``value`` sealed; different each time."""
+        key = self._reread()[0]
         nonce = secrets.token_bytes(_NONCE_BYTES)
         # An environment may hold bytes that are not UTF-8; Python shows them as lone surrogates.
-        sealed = self._cipher.encrypt(nonce, value.encode("utf-8", "surrogatepass"), context.encode())
-        return f"v1:{self.key_id}:{base64.b64encode(nonce + sealed).decode()}"
-
-    def nonce(self, container_id: str) -> str:
-        """What a container's frames are told by: the same for every worker, and for nobody who has not the key."""
-        return hmac.digest(self._key, b"crewship frames\0" + container_id.encode(), "sha256").hex()[:32]
+        sealed = self._cipher(key).encrypt(nonce, value.encode("utf-8", "surrogatepass"), context.encode())
+        return f"v1:{key_id(key)}:{base64.b64encode(nonce + sealed).decode()}"
 
     def open(self, sealed: str, context: str) -> str:
         """The value.
 
         Raises:
-            Unavailable: it was sealed with another key or for another context, or has changed.
+            Unavailable: it was sealed with a key that is not here or for another context, or has changed.
         """
         version, _, rest = sealed.partition(":")
-        key_id, _, encoded = rest.partition(":")
-        if version == "v1" and key_id != self.key_id:
+        wanted, _, encoded = rest.partition(":")
+        key = next((key for key in self._reread() if key_id(key) == wanted), None)
+        if version == "v1" and key is None:
             raise Unavailable(
                 f"The value of {context} was sealed with another key.",
                 hint="Put the installation's former secret.key back, or set the variable again.",
             )
         try:
-            if version != "v1":
+            if version != "v1" or key is None:
                 raise ValueError(version)
             data = base64.b64decode(encoded, validate=True)
-            opened = self._cipher.decrypt(data[:_NONCE_BYTES], data[_NONCE_BYTES:], context.encode())
+            opened = self._cipher(key).decrypt(data[:_NONCE_BYTES], data[_NONCE_BYTES:], context.encode())
         except (InvalidTag, binascii.Error, ValueError):
             raise Unavailable(f"The sealed value of {context} is damaged.", hint="Set the variable again.") from None
         return opened.decode("utf-8", "surrogatepass")
 
+    def nonces(self, container_id: str) -> tuple[str, ...]:
+        """What a container's frames are told by: the same for every worker, and for nobody who has not the keys.
 
-def load_or_create_key(path: Path) -> bytes:
-    """The key in the file at ``path`` (64 hex digits); made, for its owner only, when there is none.
+        The first is for a container that is started now; one that runs may have been given any of them.
+        """
+        message = b"crewship frames\0" + container_id.encode()
+        return tuple(hmac.digest(key, message, "sha256").hex()[:32] for key in self._reread())
 
-    Of processes that come here at once one makes it and all get the same.
-
-    Raises:
-        Unavailable: the file cannot be read or made, or holds something else.
-    """
-    try:
-        with contextlib.suppress(FileNotFoundError):
-            return _key_in(path)
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        unfinished = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-        try:
-            descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with open(descriptor, "w") as file:
-                file.write(secrets.token_hex(KEY_BYTES) + "\n")
-                file.flush()
-                os.fsync(descriptor)
-            # A link fails when another was faster, where a rename would take that one's key away.
-            with contextlib.suppress(FileExistsError):
-                os.link(unfinished, path)
-        finally:
-            unfinished.unlink(missing_ok=True)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-        return _key_in(path)
-    except OSError as error:
-        raise Unavailable(f"The key file {path} cannot be used: {error.strerror}.") from error
-
-
-def _key_in(path: Path) -> bytes:
-    try:
-        key = bytes.fromhex(path.read_text("ascii").strip())
-    except ValueError:
-        key = b""
-    if len(key) != KEY_BYTES:
-        raise Unavailable(
-            f"The key file {path} does not hold {2 * KEY_BYTES} hex digits.",
-            hint="Put the former file back; without it, env values that are set cannot be read.",
-        )
-    return key
+    def _cipher(self, key: bytes) -> AESGCM:
+        return self._ciphers.setdefault(key, AESGCM(key))

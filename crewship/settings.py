@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from platformdirs import user_cache_dir, user_data_dir
-from pydantic import Field, field_validator
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from crewship.config import size_bytes
@@ -54,8 +54,10 @@ class Settings(BaseSettings):
     """Wrong keys that may come from one address to one API process; 0: no limit."""
     trusted_proxies: str = ""
     """Comma-separated addresses or networks of proxies whose ``X-Forwarded-For`` is believed."""
+    secret_key: SecretStr = SecretStr("")
+    """The keys that seal env values (64 hex digits each, the newest first, commas between); empty: they are in a file."""
     secret_key_file: Path | None = None
-    """File with the 32-byte key (hex) that seals env values; None: ``<data_dir>/secret.key``, made when missing."""
+    """File with these keys, one a line; None: ``<data_dir>/secret.key``, which an embedded platform makes when it is missing."""
 
     instance: str = "default"
     """Name of this installation; label of all its containers, so that two installations share an engine safely."""
@@ -151,6 +153,11 @@ class Settings(BaseSettings):
         """The database's URL with the default filled in."""
         return self.database_url or f"sqlite:///{self.data_dir / 'crewship.db'}"
 
+    @property
+    def is_embedded(self) -> bool:
+        """Whether the database is a file of this machine; one on a server makes the installation a production one."""
+        return self.database.startswith("sqlite")
+
     @cached_property
     def objects(self) -> str:
         """The object store's URL with the default filled in."""
@@ -163,7 +170,7 @@ class Settings(BaseSettings):
 
     @cached_property
     def secret_key_path(self) -> Path:
-        """Where the key that seals env values is."""
+        """Where the keys that seal env values are, unless ``secret_key`` has them."""
         return self.secret_key_file or self.data_dir / "secret.key"
 
     @cached_property

@@ -26,6 +26,8 @@ _DENIED = "network.denied"
 """Told by ``tap_socket`` where there is no network; anywhere else the worker refuses it, for there the guard tells."""
 _LEVELS = frozenset({"debug", "info", "warning", "error", "critical"})
 _TEXT_LIMIT = 64 << 10
+_DEPTH_LIMIT = 210
+"""The crew's side ends at 200, and a frame has some levels around what it carries."""
 
 
 ANY_TICKET = (1 << 64) - 1
@@ -55,7 +57,7 @@ def _frame(message: dict[str, object]) -> tuple[str, dict[str, object]] | None:
     if kind == "notice":
         level = message.get("level")
         return "notice", {
-            "level": level if level in _LEVELS else "info",
+            "level": level if isinstance(level, str) and level in _LEVELS else "info",
             "message": _text(message.get("message")) or "",
         }
     if kind == "loaded":
@@ -79,14 +81,19 @@ def _event(message: dict[str, object]) -> tuple[str, dict[str, object]] | None:
     ):
         return None
     data.pop("at", None)  # the platform's own key
-    if len(dumps(data)) > EVENT_LIMIT_BYTES:
+    if not _is_plain(data) or len(dumps(data)) > EVENT_LIMIT_BYTES:
         return None
     return "event", {"type": name, "data": data}
 
 
 def _result(message: dict[str, object]) -> dict[str, object]:
     if message.get("ok") is True:
-        return {"ok": True, "output": message.get("output")}
+        output = message.get("output")
+        if _is_plain(output):
+            return {"ok": True, "output": output}
+        message = {
+            "error": {"code": "invalid_output", "message": f"The output is no JSON of {_DEPTH_LIMIT} levels or fewer."}
+        }
     error = message.get("error")
     if not isinstance(error, dict):
         error = {}
@@ -100,6 +107,27 @@ def _result(message: dict[str, object]) -> dict[str, object]:
             "traceback": _text(error.get("traceback")),
         },
     }
+
+
+def _is_plain(value: object) -> bool:
+    """Whether every reader on the way takes it: an infinity (``1e999``) is no JSON, and strict parsers end at 254 levels."""
+    level, depth = [value], 0
+    while level:
+        level = [
+            item
+            for each in level
+            if type(each) in (dict, list)
+            for item in (each.values() if type(each) is dict else each)  # type: ignore[attr-defined]
+            if type(item) in (dict, list)
+        ]
+        depth += 1
+        if depth > _DEPTH_LIMIT:
+            return False
+    try:
+        dumps(value)
+    except ValueError:
+        return False
+    return True
 
 
 def _text(value: object) -> str | None:

@@ -43,7 +43,9 @@ make_venv() {
         fi
     fi
     "$python" -m venv .venv
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check uv
+    # The locked version, whose hash pip checks; uv then checks those of everything else.
+    .venv/bin/python scripts/locked.py uv > .venv/.uv-requirement
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r .venv/.uv-requirement
 }
 
 started=$(date +%s)

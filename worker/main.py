@@ -37,8 +37,8 @@ from crewship.db import migrate, open_database
 from crewship.docker_engine import DockerEngine
 from crewship.errors import CrewshipError, Unavailable
 from crewship.image_builder import ImageBuilder
+from crewship.keyring import open_keyring
 from crewship.netguard.client import GuardClient
-from crewship.sealing import Sealer, load_or_create_key
 from crewship.settings import Settings
 from crewship.stores import open_store
 from crewship.tails import open_publisher
@@ -98,8 +98,14 @@ async def workers(settings: Settings, client: Client) -> AsyncIterator[list[Work
         guard = GuardClient(settings.guard_socket, settings.network, denials.hear, guard_told)
     network = Network(engine, settings, guard)
     builder = ImageBuilder(engine, settings, admit=network.require)
-    sealer = Sealer(load_or_create_key(settings.secret_key_path))
-    spares = Spares(engine, settings.spare_containers, settings.spare_seconds, sealer.nonce, network.admits)
+    sealer = open_keyring(settings).sealer()
+    spares = Spares(
+        engine,
+        settings.spare_containers,
+        settings.spare_seconds,
+        lambda container: sealer.nonces(container)[0],
+        network.admits,
+    )
     slots = Slots(engine, settings.run_capacity, network.admits)
     containers = ContainerActivities(
         engine=engine,

@@ -11,6 +11,7 @@ from sqlmodel import Session, col, select
 from starlette.convertors import Convertor, register_url_convertor
 
 from api.auth import ReadCaller
+from api.document import ARTIFACT
 from api.lookups import get_run
 from api.problems import problem
 from api.state import PlatformDep
@@ -72,7 +73,7 @@ async def list_artifacts(run_id: str, platform: PlatformDep, caller: ReadCaller)
 
 
 @router.head("/{name:artifact}", include_in_schema=False, response_class=StreamingResponse)
-@router.get("/{name:artifact}", response_class=StreamingResponse)
+@router.get("/{name:artifact}", response_class=StreamingResponse, responses=ARTIFACT)
 async def download_artifact(
     run_id: str, name: str, request: Request, platform: PlatformDep, caller: ReadCaller
 ) -> Response:
@@ -99,7 +100,8 @@ async def download_artifact(
         # What a crew wrote is never this server's own page, however a browser comes to show it.
         "Content-Security-Policy": "sandbox; default-src 'none'",
     }
-    if etag in [tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")]:
+    known = request.headers.get("if-none-match", "")
+    if known.strip() == "*" or etag in [tag.strip().removeprefix("W/") for tag in known.split(",")]:
         return Response(status_code=304, headers=headers)
     size = row.size_bytes
     span = None

@@ -8,14 +8,15 @@ from sqlmodel import Session, col, select, update
 
 from api.auth import EnvCaller, ReadCaller
 from api.lookups import check_project_name, get_project, require_live
-from api.state import PlatformDep
+from api.state import Platform, PlatformDep
 from api.values import escaped
 from api.wire import Body, Read, Time
 from crewship import audit
 from crewship.clock import now
 from crewship.db import ensure_project
-from crewship.errors import Unprocessable
+from crewship.errors import Unavailable, Unprocessable
 from crewship.models import EnvVar, Project
+from crewship.redaction import is_redacted
 
 router = APIRouter(prefix="/projects/{project}/env", tags=["env"])
 
@@ -31,7 +32,11 @@ class EnvUpdate(Body):
 
 
 class EnvVersion(Read):
+    """``shown`` names those of the variables just set that logs show as they are: what is short, common or no secret by its
+    name is not redacted, for every line would be full of marks."""
+
     version: int
+    shown: list[str]
 
 
 class EnvVarRead(Read):
@@ -41,6 +46,8 @@ class EnvVarRead(Read):
     updated_at: Time
     secret: bool = True
     preview: str
+    redacted: bool | None
+    """Whether logs, events and errors have a mark in its place; None: the value cannot be opened."""
 
 
 class EnvPage(Read):
@@ -58,12 +65,7 @@ async def list_env(project: str, platform: PlatformDep, caller: ReadCaller) -> E
 
     rows = await platform.transact(read)
     may_see = "env" in caller.scopes
-    return EnvPage(
-        env=[
-            EnvVarRead(name=row.name, updated_at=row.updated_at, preview=row.preview if may_see else "…")
-            for row in rows
-        ]
-    )
+    return EnvPage(env=[_shown(row, platform, may_see) for row in rows])
 
 
 @router.patch("")
@@ -117,12 +119,22 @@ async def update_env(project: str, body: EnvUpdate, platform: PlatformDep, calle
         )
         return int(version)
 
-    return EnvVersion(version=await platform.transact(apply))
+    shown = [name for name, value in sorted(body.set.items()) if value and not is_redacted(name, value)]
+    return EnvVersion(version=await platform.transact(apply), shown=shown)
 
 
 def preview(value: str) -> str:
     """What a person may see of a value to tell it from another: its last four characters, if that is little of it."""
     return f"…{value[-4:]}" if len(value) >= 20 and value[-4:].isprintable() else "…"
+
+
+def _shown(row: EnvVar, platform: Platform, may_see: bool) -> EnvVarRead:
+    try:
+        redacted = is_redacted(row.name, platform.sealer.open(row.sealed, f"{row.project}/{row.name}"))
+    except Unavailable:
+        redacted = None
+    shown = row.preview if may_see else "…"
+    return EnvVarRead(name=row.name, updated_at=row.updated_at, preview=shown, redacted=redacted)
 
 
 def _validate(body: EnvUpdate) -> None:

@@ -4,6 +4,7 @@ from fastapi import APIRouter, Response
 from fastapi.responses import StreamingResponse
 
 from api.auth import ReadCaller, StreamCaller
+from api.document import EVENT_STREAM
 from api.lookups import get_deployment, get_run
 from api.state import PlatformDep
 from api.streaming import StreamRequestDep, stream_log
@@ -18,7 +19,7 @@ class StreamToken(Read):
     expires_at: Time
 
 
-@router.get("/runs/{run_id}/events", response_class=StreamingResponse)
+@router.get("/runs/{run_id}/events", response_class=StreamingResponse, responses=EVENT_STREAM)
 async def stream_run_events(
     run_id: str, wanted: StreamRequestDep, platform: PlatformDep, caller: StreamCaller
 ) -> Response:
@@ -27,7 +28,7 @@ async def stream_run_events(
     return await stream_log(platform, run_workflow_id(run_id), wanted)
 
 
-@router.get("/deployments/{deployment_id}/events", response_class=StreamingResponse)
+@router.get("/deployments/{deployment_id}/events", response_class=StreamingResponse, responses=EVENT_STREAM)
 async def stream_deployment_events(
     deployment_id: str, wanted: StreamRequestDep, platform: PlatformDep, caller: ReadCaller
 ) -> Response:

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Depends, Request, Response
 from sqlmodel import func, select
 
 from api.auth import RequireUnlessOpen
+from api.document import METRICS
 from api.problems import problem
 from api.state import PlatformDep
 from api.wire import Read
@@ -98,7 +99,7 @@ async def _check(name: str, call: Awaitable[str | None], *, required: bool = Tru
     )  # fmt: skip
 
 
-@router.get("/metrics", response_class=Response)
+@router.get("/metrics", response_class=Response, responses=METRICS)
 async def get_metrics(platform: PlatformDep, _: Annotated[None, Depends(RequireUnlessOpen("read"))]) -> Response:
     """Give the metrics in Prometheus' text format."""
     metrics = platform.metrics

@@ -83,7 +83,7 @@ def a_follower(container: Container, head: Head) -> Follower:
     return Follower(
         engine=cast(Engine, container),
         container="c",
-        nonce=NONCE,
+        nonces=[NONCE],
         deployment_id="dep_1",
         redactor=Redactor({}),
         records=cast(RunRecords, None),

@@ -24,13 +24,13 @@ def numbers(frames: list[dict[str, Any]]) -> list[int]:
 
 
 def test_frames_come_whole_whatever_the_pieces() -> None:
-    reader, data = FrameReader(NONCE, 0), frame(1) + frame(2) + frame(3)
+    reader, data = FrameReader({NONCE}, 0), frame(1) + frame(2) + frame(3)
     got = [f for i in range(0, len(data), 7) for f in reader.feed(data[i : i + 7])]
     assert numbers(got) == [1, 2, 3]
 
 
 def test_repeats_are_dropped_and_a_gap_asks_for_a_replay() -> None:
-    reader = FrameReader(NONCE, 2)
+    reader = FrameReader({NONCE}, 2)
     assert numbers(reader.feed(frame(1) + frame(2) + frame(3))) == [3]
     assert numbers(reader.feed(frame(5))) == []
     assert reader.replay_wanted
@@ -38,27 +38,27 @@ def test_repeats_are_dropped_and_a_gap_asks_for_a_replay() -> None:
 
 
 def test_a_line_without_the_nonce_is_no_frame() -> None:
-    reader = FrameReader(NONCE, 0)
+    reader = FrameReader({NONCE}, 0)
     forged = frame(1, nonce="guess") + b'{"n": 1}\n' + b"hello\n" + b'{"n": broken\n'
     assert reader.feed(forged) == []
     assert not reader.replay_wanted
 
 
 def test_lone_surrogates_do_not_break_the_stream() -> None:
-    reader = FrameReader(NONCE, 0)
+    reader = FrameReader({NONCE}, 0)
     data = b'{"n": 1, "k": "n0nce", "at": 1, "t": "event", "type": "custom", "data": {"value": "a\\ud800b"}}\n'
     assert numbers(reader.feed(data)) == [1]
 
 
 def test_half_a_line_of_an_old_attachment_is_forgotten() -> None:
-    reader = FrameReader(NONCE, 0)
+    reader = FrameReader({NONCE}, 0)
     reader.feed(frame(1)[:10])
     reader.reset()
     assert numbers(reader.feed(frame(1))) == [1]
 
 
 def meaning(data: bytes) -> Any:
-    return translate(FrameReader(NONCE, 0).feed(data)[0], "dep_1", NOBODY)
+    return translate(FrameReader({NONCE}, 0).feed(data)[0], "dep_1", NOBODY)
 
 
 def test_a_chunk_of_lines_is_one_event_a_line() -> None:
@@ -86,7 +86,7 @@ def test_an_oversized_claim_is_cut() -> None:
 
 def test_secrets_are_redacted_in_lines_claims_and_results() -> None:
     redactor = Redactor({"KEY": "sk-very-secret-value"})
-    reader = FrameReader(NONCE, 0)
+    reader = FrameReader({NONCE}, 0)
     data = (
         frame(1, s="stdout", l="info", text="key sk-very-secret-value!")
         + frame(2, "event", type="tool.called", data={"input": {"k": ["sk-very-secret-value"]}})
@@ -107,7 +107,7 @@ def test_end_and_result_are_facts() -> None:
 def test_the_exact_bytes_of_a_line_are_redacted_too() -> None:
     secret = "sk-live-0123456789abcdef"
     raw = base64.b64encode(b"\xff key=" + secret.encode()).decode()
-    read = FrameReader(NONCE, 0).feed(frame(1, s="stdout", l="info", text=f"\ufffd key={secret}", raw=raw))[0]
+    read = FrameReader({NONCE}, 0).feed(frame(1, s="stdout", l="info", text=f"\ufffd key={secret}", raw=raw))[0]
     [draft] = translate(read, "dep_1", Redactor({"API_KEY": secret})).drafts
     assert isinstance(draft, Draft)
     assert draft.data["message"] == "\ufffd key=[redacted:API_KEY]"
@@ -117,7 +117,7 @@ def test_the_exact_bytes_of_a_line_are_redacted_too() -> None:
 def test_a_value_that_a_claim_cuts_off_is_redacted() -> None:
     secret = "sk-live-0123456789abcdef"
     text = "x" * 100 + secret[:15] + "…"
-    read = FrameReader(NONCE, 0).feed(frame(1, t="event", type="custom", data={"value": text}))[0]
+    read = FrameReader({NONCE}, 0).feed(frame(1, t="event", type="custom", data={"value": text}))[0]
     [draft] = translate(read, "dep_1", Redactor({"API_KEY": secret})).drafts
     assert isinstance(draft, Draft)
     assert draft.data["value"] == "x" * 100 + "[redacted:API_KEY]…"

@@ -5,6 +5,7 @@ import tarfile
 from typing import Any
 
 import httpx
+import pytest
 from sqlmodel import select
 
 from crewship import db
@@ -12,6 +13,7 @@ from crewship.models import Activation, Deployment, Idempotency, Project
 from crewship.objects import source_key
 from crewship.storage import read
 from tests.api.conftest import Api, assert_problem
+from tests.crewship.test_source import BAD
 
 CONFIG = '[deployment]\nframework = "python"\nentrypoint = "main:kickoff"\n'
 
@@ -95,6 +97,26 @@ async def test_what_is_refused_leaves_nothing(api: Api) -> None:
         assert session.exec(select(Project)).all() == []
     assert list(api.store.list("")) == []
     assert api.dispatch.deploys == []
+
+
+@pytest.mark.parametrize("case", BAD)
+async def test_an_attack_is_refused_while_it_comes_in_and_leaves_nothing(api: Api, case: str) -> None:
+    """Names that leave the folder, links, devices, doubles, damage: as ``tests/crewship/test_source.py`` has them."""
+    source, detail = BAD[case]
+    problem = assert_problem(await upload(api, source), 400, "invalid_source")
+    assert detail in problem["detail"]
+    assert problem["hint"]
+    assert list(api.store.list("")) == []
+    assert api.dispatch.deploys == []
+
+
+async def test_a_bomb_is_refused_and_leaves_nothing(api: Api) -> None:
+    """A hundred times what may be unpacked, in a fiftieth of what may be sent."""
+    source = pack({"crewship.toml": CONFIG, "zeros": bytes(100_000_000)})
+    assert len(source) < api.settings.max_source_bytes / 5
+    problem = assert_problem(await upload(api, source), 413, "source_too_large")
+    assert "unpacks to more than" in problem["detail"]
+    assert list(api.store.list("")) == []
 
 
 async def test_a_build_that_cannot_be_started_leaves_no_deployment(api: Api) -> None:

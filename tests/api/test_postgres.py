@@ -1,6 +1,9 @@
 """The calls that lean on the database most, once more on PostgreSQL."""
 
+import secrets
+
 import pytest
+from pydantic import SecretStr
 
 from crewship.settings import Settings
 from tests.api.test_deployments import test_the_same_upload_twice_is_one_deployment  # noqa: F401
@@ -29,6 +32,8 @@ pytestmark = pytest.mark.server
 
 @pytest.fixture
 def settings(settings: Settings, postgres_url: str) -> Settings:  # noqa: F811
-    on_postgres = settings.model_copy(update={"database_url": postgres_url})
+    on_postgres = settings.model_copy(
+        update={"database_url": postgres_url, "secret_key": SecretStr(secrets.token_hex(32))}
+    )
     assert on_postgres.database == postgres_url
     return on_postgres

@@ -4,8 +4,9 @@ from sqlmodel import select
 
 from crewship import db
 from crewship.clock import now
+from crewship.keyring import open_keyring
 from crewship.models import EnvVar, Project
-from crewship.sealing import Sealer, load_or_create_key
+from crewship.sealing import Sealer
 from tests.api.conftest import Api, assert_problem
 from tests.api.test_runs import run
 
@@ -52,25 +53,46 @@ async def test_a_deletion_that_cannot_be_started_is_none(ready: Api) -> None:
 async def test_env_values_go_in_sealed_and_never_come_back(api: Api) -> None:
     secret = "sk-live-0123456789abcdef-WXYZ"
     response = await api.http.patch("/v1/projects/new-one/env", json={"set": {"OPENAI_API_KEY": secret, "SHORT": "on"}})
-    assert (response.status_code, response.json()) == (200, {"version": 1})
+    assert (response.status_code, response.json()) == (200, {"version": 1, "shown": ["SHORT"]})
     listed = await api.http.get("/v1/projects/new-one/env")
     assert secret not in listed.text
-    assert [(item["name"], item["preview"], item["secret"]) for item in listed.json()["env"]] == [
-        ("OPENAI_API_KEY", "…WXYZ", True), ("SHORT", "…", True),
+    assert [(item["name"], item["preview"], item["secret"], item["redacted"]) for item in listed.json()["env"]] == [
+        ("OPENAI_API_KEY", "…WXYZ", True, True), ("SHORT", "…", True, False),
     ]  # fmt: skip
     with db.session(api.platform.database) as session:
         rows = session.exec(select(EnvVar)).all()
         sealed = db.env_values(session, "new-one", 1)
     assert secret not in "".join(row.model_dump_json() for row in rows)
-    sealer = Sealer(load_or_create_key(api.settings.secret_key_path))
+    sealer = open_keyring(api.settings).sealer()
     assert sealer.open(sealed["OPENAI_API_KEY"], "new-one/OPENAI_API_KEY") == secret
+
+
+async def test_what_logs_will_show_is_said_when_it_is_set_and_listed(api: Api) -> None:
+    values = {
+        "PORT": "8080", "MODEL": "gpt-4o-mini", "STAGE": "production", "EMPTY": "", "TOKEN": "abcd-1234",
+        "DATABASE_URL": "postgres://app:hunter2hunter2@db/app",
+    }  # fmt: skip
+    answer = await api.http.patch("/v1/projects/crew/env", json={"set": values})
+    assert answer.json()["shown"] == ["MODEL", "PORT", "STAGE"]
+    listed = (await api.http.get("/v1/projects/crew/env")).json()["env"]
+    assert {item["name"]: item["redacted"] for item in listed} == {
+        "PORT": False, "MODEL": False, "STAGE": False, "EMPTY": False, "TOKEN": True, "DATABASE_URL": True,
+    }  # fmt: skip
+
+
+async def test_a_value_that_cannot_be_opened_is_listed_nevertheless(api: Api) -> None:
+    api.add(Project(name="crew", env_version=1))
+    lost = Sealer(bytes(range(9, 41))).seal("a-value-of-a-lost-key", "crew/LOST")
+    api.add(EnvVar(project="crew", name="LOST", sealed=lost, preview="…", since_version=1))
+    (listed,) = (await api.http.get("/v1/projects/crew/env")).json()["env"]
+    assert (listed["name"], listed["redacted"]) == ("LOST", None)
 
 
 async def test_each_change_is_a_version_and_old_ones_can_be_read(api: Api) -> None:
     for body, version in (
         ({"set": {"A": "1", "B": "1"}}, 1), ({"set": {"A": "2"}, "unset": ["B", "NOT_THERE"]}, 2), ({}, 2),
     ):  # fmt: skip
-        assert (await api.http.patch("/v1/projects/crew/env", json=body)).json() == {"version": version}
+        assert (await api.http.patch("/v1/projects/crew/env", json=body)).json()["version"] == version
     with db.session(api.platform.database) as session:
         assert [sorted(db.env_values(session, "crew", version)) for version in (1, 2)] == [["A", "B"], ["A"]]
     assert [item["name"] for item in (await api.http.get("/v1/projects/crew/env")).json()["env"]] == ["A"]

@@ -17,6 +17,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 
 from crewship.events import GENESIS, TERMINAL, Draft, parse, render, seek
+from crewship.redaction import is_redacted
 
 KEY = "crewship_0123456789abcdefghijklmnop"
 AT = "2026-01-31T09:05:00.000Z"
@@ -175,7 +176,13 @@ class Platform:
             if name not in self.projects:
                 return problem(404, "project_not_found", f"there is no project {name}")
             rows = [
-                {"name": key, "updated_at": AT, "secret": True, "preview": f"{value[:2]}…"}
+                {
+                    "name": key,
+                    "updated_at": AT,
+                    "secret": True,
+                    "preview": f"{value[:2]}…",
+                    "redacted": is_redacted(key, value),
+                }
                 for key, value in sorted(self.env.get(name, {}).items())
             ]
             return {"env": rows}
@@ -188,7 +195,8 @@ class Platform:
             values |= body["set"]
             for key in body["unset"]:
                 values.pop(key, None)
-            return {"version": 2}
+            shown = [key for key, value in sorted(body["set"].items()) if value and not is_redacted(key, value)]
+            return {"version": 2, "shown": shown}
 
         @app.post("/v1/projects/{name}/deployments", status_code=202)
         async def deploy(name: str, request: Request) -> Any:

@@ -8,9 +8,9 @@ from tests.cli.platform import Platform
 
 
 def test_set_works_before_the_first_deploy(crewship: Any, platform: Platform, project: Path) -> None:
-    result = crewship("env", "set", "OPENAI_API_KEY=sk-=1=", "EMPTY=")
+    result = crewship("env", "set", "OPENAI_API_KEY=sk-proj=1=", "EMPTY=")
     assert result.exit_code == 0
-    assert platform.env["research-crew"] == {"OPENAI_API_KEY": "sk-=1=", "EMPTY": ""}
+    assert platform.env["research-crew"] == {"OPENAI_API_KEY": "sk-proj=1=", "EMPTY": ""}
     assert result.stderr == "✓ Set EMPTY, OPENAI_API_KEY on research-crew; the next run has them\n"
     assert "sk-" not in result.output
 
@@ -74,6 +74,16 @@ def test_a_file_with_a_line_that_cannot_be_read_sets_nothing(
     assert hint.startswith("hint: ")
     assert "secret" not in result.output
     assert platform.env == {}
+
+
+def test_what_logs_will_show_is_said_at_once_and_in_the_list(crewship: Any, platform: Platform, project: Path) -> None:
+    result = crewship("env", "set", "PORT=8080", "MODEL=gpt-4o-mini", "TOKEN=abcd-1234")
+    assert result.exit_code == 0
+    assert "warning: logs will show MODEL, PORT as they are" in result.stderr
+    assert "8080" not in result.output
+    lines = [line.split("  ") for line in crewship("env", "list").stdout.splitlines()]
+    shown = {cells[0]: [cell for cell in cells if cell][2] for cells in lines}
+    assert shown == {"NAME": "IN LOGS", "MODEL": "as it is", "PORT": "as it is", "TOKEN": "redacted"}
 
 
 def test_list_and_unset(crewship: Any, platform: Platform, project: Path) -> None:

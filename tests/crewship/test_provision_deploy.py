@@ -31,12 +31,6 @@ def test_the_minio_of_production_is_the_one_of_the_tests() -> None:
     assert f"github.com/minio/minio@{VERSION}\n" in (ROOT / "deploy/minio/Dockerfile").read_text()
 
 
-def test_the_image_is_built_by_the_locked_uv() -> None:
-    lock = tomllib.loads((ROOT / "uv.lock").read_text())
-    (locked,) = (package["version"] for package in lock["package"] if package["name"] == "uv")
-    assert f"uv=={locked}\n" in (ROOT / "deploy/Dockerfile").read_text()
-
-
 def test_the_image_has_every_package() -> None:
     wheel = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
     dockerfile = (ROOT / "deploy/Dockerfile").read_text()

@@ -1,17 +1,16 @@
 """Env values at rest."""
 
 import os
-import threading
-from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from crewship.errors import Unavailable
-from crewship.sealing import Sealer, load_or_create_key
+from crewship.sealing import Sealer, key_id, sealed_with
 
 KEY = bytes(range(32))
+_EARLIER = "NGn7dKPIo3WgJPb53YAdH66k4liVGiwZZdtMZvITCZNHH3PVQ/LqAw=="
 
 
 @given(st.text(), st.text())
@@ -86,47 +85,40 @@ def test_a_key_has_32_bytes() -> None:
         Sealer(bytes(31))
 
 
-class TestKeyFile:
-    def test_it_is_made_for_its_owner_only_and_read_again(self, tmp_path: Path) -> None:
-        path = tmp_path / "data" / "secret.key"
-        key = load_or_create_key(path)
-        assert len(key) == 32
-        assert path.stat().st_mode & 0o777 == 0o600
-        assert path.read_text() == key.hex() + "\n"
-        assert load_or_create_key(path) == key
-        assert [file.name for file in path.parent.iterdir()] == ["secret.key"]
-        assert load_or_create_key(tmp_path / "other.key") != key
+def test_every_key_opens_and_the_first_one_seals() -> None:
+    new, old = bytes(range(100, 132)), KEY
+    before = Sealer(old).seal("value", "p/N")
+    sealer = Sealer(new, old)
+    assert sealer.open(before, "p/N") == "value"
+    after = sealer.seal("value", "p/N")
+    assert sealed_with(before) == key_id(old)
+    assert sealed_with(after) == key_id(new) == sealer.key_id
+    with pytest.raises(Unavailable, match="another key"):
+        Sealer(old).open(after, "p/N")
 
-    def test_all_that_come_at_once_get_the_same(self, tmp_path: Path) -> None:
-        for attempt in range(10):
-            path = tmp_path / f"{attempt}.key"
-            barrier = threading.Barrier(8)
-            keys: list[bytes] = []
 
-            def load(path: Path = path, barrier: threading.Barrier = barrier, keys: list[bytes] = keys) -> None:
-                barrier.wait()
-                keys.append(load_or_create_key(path))
+def test_keys_that_change_are_followed() -> None:
+    new, keys = bytes(range(100, 132)), [KEY]
+    sealer = Sealer(KEY, reread=lambda: keys)
+    first = sealer.seal("value", "p/N")
+    keys.insert(0, new)
+    assert sealer.open(first, "p/N") == "value"
+    assert sealed_with(sealer.seal("value", "p/N")) == key_id(new)
 
-            threads = [threading.Thread(target=load) for _ in range(8)]
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join()
-            assert len(keys) == 8
-            assert len(set(keys)) == 1
-        assert len(list(tmp_path.iterdir())) == 10
 
-    @pytest.mark.parametrize("content", [b"", b"abc", b"zz" * 32, b"00" * 31, b"00" * 33, b"\xff" * 64])
-    def test_another_content_is_not_taken_nor_replaced(self, tmp_path: Path, content: bytes) -> None:
-        path = tmp_path / "secret.key"
-        path.write_bytes(content)
-        with pytest.raises(Unavailable, match="does not hold 64 hex digits"):
-            load_or_create_key(path)
-        assert path.read_bytes() == content
+def test_a_value_that_was_sealed_by_an_earlier_release_opens() -> None:
+    """As it was written to a database; the form of sealed values never changes under ``v1``."""
+    sealed = f"v1:{key_id(KEY)}:AAECAwQFBgcICQoL{_EARLIER}"
+    assert Sealer(bytes(range(100, 132)), KEY).open(sealed, "research/TOKEN") == "sk-of-an-earlier-release"
 
-    def test_a_place_that_cannot_be_used(self, tmp_path: Path) -> None:
-        (tmp_path / "file").write_text("")
-        with pytest.raises(Unavailable, match="cannot be used: Not a directory"):
-            load_or_create_key(tmp_path / "file" / "secret.key")
-        with pytest.raises(Unavailable, match="cannot be used: Is a directory"):
-            load_or_create_key(tmp_path)
+
+def test_frames_of_a_container_are_told_by_any_key_and_the_first_is_for_new_ones() -> None:
+    new = bytes(range(100, 132))
+    (before,) = Sealer(KEY).nonces("c1")
+    assert Sealer(new, KEY).nonces("c1") == (Sealer(new).nonces("c1")[0], before)
+    assert before not in Sealer(new, KEY).nonces("c2")
+
+
+@pytest.mark.parametrize("sealed", ["", "v2:abcdef01:x", "plain", "v1"])
+def test_what_is_no_sealed_value_has_no_key(sealed: str) -> None:
+    assert sealed_with(sealed) == ""

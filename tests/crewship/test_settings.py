@@ -39,7 +39,9 @@ def test_documented_defaults_are_true() -> None:
     documented = {match["name"].lower(): match["default"].strip("`") for match in ROW.finditer(PAGE.read_text())}
     for name in set(Settings.model_fields) - COMPUTED:
         value = getattr(settings, name)
-        shown = "–" if value in ("", None) else str(value).lower() if isinstance(value, bool) else str(value)
+        shown = (
+            "–" if value is None or str(value) == "" else str(value).lower() if isinstance(value, bool) else str(value)
+        )
         assert documented[name] == shown, name
 
 

@@ -1,0 +1,126 @@
+"""The supply chain's scripts: hashes of what installs everything else, the audit, the list of what the platform is made of."""
+
+import http.server
+import json
+import re
+import subprocess
+import sys
+import threading
+import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def script(name: str) -> ModuleType:
+    """A script as a module; the folder is no package."""
+    import importlib.util
+
+    spec = importlib.util.spec_from_file_location(f"scripts_{name}", ROOT / "scripts" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def locked() -> list[dict[str, object]]:
+    packages: list[dict[str, object]] = tomllib.loads((ROOT / "uv.lock").read_text())["package"]
+    return packages
+
+
+def test_everything_that_is_locked_has_a_hash() -> None:
+    requirement = script("locked").requirement
+    names = [str(package["name"]) for package in locked() if package["name"] != "crewship"]
+    assert len(names) > 50
+    for name in names:
+        assert re.fullmatch(rf"{re.escape(name)}==\S+( --hash=sha256:[0-9a-f]{{64}})+", requirement(name)), name
+
+
+def test_what_has_no_hash_is_refused(tmp_path: Path) -> None:
+    requirement = script("locked").requirement
+    lock = tmp_path / "uv.lock"
+    lock.write_text('[[package]]\nname = "bare"\nversion = "1"\n')
+    with pytest.raises(LookupError, match="no hash of bare"):
+        requirement("bare", lock)
+    with pytest.raises(LookupError, match="no package other"):
+        requirement("other", lock)
+
+
+def test_uv_is_installed_by_its_hash_wherever_it_is_installed() -> None:
+    for name in ("scripts/setup.sh", "deploy/Dockerfile"):
+        installs = re.findall(r"pip install[^\n]*", (ROOT / name).read_text())
+        assert installs
+        assert all("--require-hashes" in line for line in installs), name
+    assert "!scripts/locked.py\n" in (ROOT / "deploy/Dockerfile.dockerignore").read_text()
+
+
+def test_the_list_of_parts_has_all_that_is_installed(tmp_path: Path) -> None:
+    uv = Path(sys.executable).with_name("uv")
+    path = tmp_path / "crewship.cdx.json"
+    options = (ROOT / "Makefile").read_text().partition(".venv/bin/uv export ")[2].partition(" -o ")[0].split()
+    subprocess.run([str(uv), "export", *options, "-o", str(path)], cwd=ROOT, check=True, capture_output=True)
+    document = json.loads(path.read_text())
+    assert document["bomFormat"] == "CycloneDX"
+    found = {part["name"]: part["version"] for part in document["components"]}
+    versions = {package["name"]: package["version"] for package in locked()}
+    assert {"fastapi", "temporalio", "cryptography", "docker"} <= found.keys()
+    assert "pytest" not in found
+    assert all(versions[name] == version for name, version in found.items())
+    assert all(part["purl"].startswith("pkg:pypi/") for part in document["components"])
+
+
+class TestAudit:
+    @contextmanager
+    def database(self, answer: bytes) -> Iterator[str]:
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                self.send_response(200)
+                self.end_headers()
+                self.wfile.write(answer)
+
+            def log_message(self, *_: object) -> None: ...
+
+        with http.server.HTTPServer(("127.0.0.1", 0), Handler) as server:
+            thread = threading.Thread(target=server.serve_forever)
+            thread.start()
+            try:
+                yield f"http://127.0.0.1:{server.server_port}/v1/query"
+            finally:
+                server.shutdown()
+                thread.join()
+
+    def test_without_a_database_it_says_loudly_that_nothing_was_checked(
+        self, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        main = script("audit").main
+        nowhere = "http://127.0.0.1:9/v1/query"
+        assert main([], nowhere) == 0
+        assert main(["--required"], nowhere) == 1
+        assert "NOT AUDITED" in capsys.readouterr().err
+
+    @pytest.mark.parametrize("answer", [b"{}", b"<html>sign in</html>", b'{"vulns": []}'])
+    def test_what_does_not_know_a_vulnerable_package_is_no_database(self, answer: bytes) -> None:
+        audit = script("audit")
+        with self.database(answer) as url:
+            assert audit.why_unreachable(url)
+            assert audit.main(["--required"], url) == 1
+
+    @pytest.mark.parametrize("code", [0, 1])
+    def test_with_a_database_uvs_word_counts(self, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+        audit = script("audit")
+        commands: list[list[str]] = []
+
+        def run(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+            commands.append(command)
+            return subprocess.CompletedProcess(command, code)
+
+        monkeypatch.setattr(audit.subprocess, "run", run)
+        with self.database(b'{"vulns": [{"id": "PYSEC-1"}]}') as url:
+            assert audit.main([], url) == code
+        assert commands[0][1:3] == ["audit", "--frozen"]
