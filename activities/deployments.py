@@ -24,6 +24,7 @@ from activities.log_writer import LogLines, LogWriter
 from activities.pulse import Pulse
 from activities.run_spec import container_limits, network_of, open_env, warmth_of
 from activities.spares import Spares
+from crewship.build_secrets import NONE, open_secrets
 from crewship.clock import now, rfc3339
 from crewship.config import DeploymentConfig
 from crewship.contracts import (
@@ -112,6 +113,10 @@ class DeploymentActivities:
         """
         attempt = activity.info().attempt
 
+        with transaction(self._database) as session:
+            row = session.get(Deployment, ref.deployment_id)
+            secrets = open_secrets(session, row.project, self._sealer) if row is not None else NONE
+
         def build(deployment: Deployment, log: BuildLog, _env: dict[str, str], stop: threading.Event) -> None:
             if attempt == 1:
                 log.event("build.started", {"deployment_id": deployment.id, "source_sha256": deployment.source_sha256})
@@ -127,6 +132,7 @@ class DeploymentActivities:
                     source,
                     log,
                     stop,
+                    secrets=secrets,
                 )
             with transaction(self._database) as session:
                 row = session.get(Deployment, deployment.id)

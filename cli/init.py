@@ -27,7 +27,7 @@ def init(
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask: take what fits best.")] = False,
 ) -> None:
-    """Find the crew in a folder and write crewship.toml; or make a new project.
+    """Find the crew in a folder, or begin a new one.
 
     Nothing of the project is run. Only what cannot be told from its files is asked.
 
