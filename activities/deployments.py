@@ -20,10 +20,11 @@ from temporalio.exceptions import ApplicationError
 
 from activities.archiving import archive_log
 from activities.bridge import TemporalBridge
-from activities.log_writer import LogLines, LogWriter
+from activities.log_writer import LogWriter
 from activities.pulse import Pulse
-from activities.run_spec import container_limits, network_of, open_env, warmth_of
+from activities.run_spec import open_env, warmth_of
 from activities.spares import Spares
+from crewship.boots import container_limits, network_of
 from crewship.build_secrets import NONE, open_secrets
 from crewship.clock import now, rfc3339
 from crewship.config import DeploymentConfig
@@ -41,7 +42,7 @@ from crewship.contracts import (
 from crewship.db import session as transaction
 from crewship.engine import LABEL_DEPLOYMENT, ContainerSpec, Engine
 from crewship.errors import CrewshipError, Unavailable
-from crewship.events import GENESIS, Draft
+from crewship.events import GENESIS, Draft, LogLines
 from crewship.image_builder import BuildFailed, ImageBuilder
 from crewship.limits import limits_of
 from crewship.models import Deployment, Project

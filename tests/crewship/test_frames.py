@@ -4,9 +4,8 @@ import base64
 import json
 from typing import Any
 
-from activities.ingest import FrameReader, end_facts, result_facts, translate
-from activities.log_writer import LogLines
-from crewship.events import Draft
+from crewship.events import Draft, LogLines
+from crewship.frames import FrameReader, end_facts, result_facts, translate
 from crewship.redaction import Redactor
 
 NONCE = "n0nce"
