@@ -1,4 +1,4 @@
-"""Workers with stub activities on the suite's Temporal server, in the sandbox that production uses."""
+"""Workers with stub activities on the suite's Temporal server, in the sandbox that refuses what could not be replayed."""
 
 import contextlib
 from collections.abc import AsyncIterator, Callable
@@ -9,9 +9,9 @@ from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.worker import Worker
 
+from tests.fixtures.sandbox import sandbox_runner
 from tests.fixtures.temporal import temporal_server
 from tests.workflows.stubs import QUEUES
-from worker.sandbox import sandbox_runner
 from workflows.deploy import DeployWorkflow
 from workflows.rollback import RollbackWorkflow
 from workflows.run import RunWorkflow

@@ -15,8 +15,8 @@ from crewship import temporal
 from crewship.contracts import DeployInput, EventsPage, EventsQuery, RollbackInput, RollbackResult, host_queue
 from crewship.events import parse
 from crewship.ids import new_id
+from tests.fixtures.sandbox import sandbox_runner
 from tests.workflows.stubs import DeployStubs
-from worker.sandbox import sandbox_runner
 from workflows.deploy import DeployWorkflow
 
 pytestmark = pytest.mark.temporal
