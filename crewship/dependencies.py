@@ -50,6 +50,9 @@ class Dependencies:
     """Of ``poetry.lock``: what is installed by ``pyproject.toml`` keeps to these."""
     notes: tuple[str, ...] = field(default=())
     """What the author should know, a sentence each."""
+    is_poetrys: bool = False
+    """Whether pyproject.toml says in Poetry's own way what is needed; its build backend tells that of packages only, and
+    most such projects are applications."""
     uses_git: bool = False
     """Whether one of the files names a repository."""
 
@@ -95,6 +98,7 @@ def find(folder: Path) -> Dependencies:
     elif file == PYPROJECT:
         is_plain = _is_static(project) and _sources_are_remote(document)
         names = {PYPROJECT} if is_plain else _everything(folder)
+    is_poetrys = file in (POETRY_LOCK, PYPROJECT) and _poetry(document) is not None
     if file is not None and (folder / _INSTALLER_SETTINGS).is_file():
         names.add(_INSTALLER_SETTINGS)
     others = [name for name in (POETRY_LOCK, REQUIREMENTS) if file is not None and (folder / name).is_file()]
@@ -108,6 +112,7 @@ def find(folder: Path) -> Dependencies:
         _pinned_python(folder),
         pins,
         tuple(notes),
+        is_poetrys=is_poetrys,
         uses_git=any(_GIT.search((folder / name).read_text("utf-8", "replace")) for name in decisive),
     )
 
@@ -130,8 +135,20 @@ def _project_table(document: dict[str, Any]) -> dict[str, Any] | None:
             raise _broken(PYPROJECT, "[project] is not a table")
         if "dependencies" in table or "name" in table or "dynamic" in table:
             return table
+    if _poetry(document) is not None:
+        return {"dependencies": []}
     # Without the table a build backend knows the dependencies; without a backend there are none.
     return {"dynamic": ["dependencies"]} if "build-system" in document else document.get("project")
+
+
+def _poetry(document: dict[str, Any]) -> dict[str, Any] | None:
+    """``[tool.poetry]`` when the dependencies are there and not in ``[project]``."""
+    tool, project = document.get("tool"), document.get("project")
+    poetry = tool.get("poetry") if isinstance(tool, dict) else None
+    if not isinstance(poetry, dict) or not isinstance(poetry.get("dependencies"), dict):
+        return None
+    is_standard = isinstance(project, dict) and "dependencies" in project
+    return None if is_standard else poetry
 
 
 def _is_static(project: dict[str, Any] | None) -> bool:

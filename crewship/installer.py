@@ -38,6 +38,8 @@ _EXPORTED = {True: "requirements.crewship.txt", False: "pylock.crewship.toml"}
 """What ``uv.lock`` becomes, beside it, where relative paths in it hold: with another index than the lock names, the addresses of
 files in it are of no use."""
 
+_POETRYS = "requirements.crewship-poetry.txt"
+
 _NO_SUCH_PYTHON = 9
 # Makes the venv; $1 is the Python that is wanted. The supervisor's interpreter is the one under the venv. Images of Python often
 # come without compiled bytecode, and a run could not keep what it compiles.
@@ -69,6 +71,21 @@ except OSError:
     sys.exit(4)
 """
 _UNTRUSTED, _UNREACHABLE = 3, 4
+
+# Poetry's own reader of its own notation, from $1; the extras that are wanted are the other arguments.
+_READ_POETRY = f"""
+import pathlib, sys
+sys.path.insert(0, "{BUILD}/poetry-core")
+from poetry.core.factory import Factory
+package = Factory().create_poetry(pathlib.Path("{_SOURCE}"), with_groups=False).package
+wanted = set(sys.argv[1:])
+unknown = wanted - {{str(name) for name in package.extras}}
+if unknown:
+    sys.exit("error: pyproject.toml has no extra " + ", ".join(sorted(unknown)))
+chosen = {{each.name for name in package.extras if str(name) in wanted for each in package.extras[name]}}
+lines = [each.to_pep_508(with_extras=False) for each in package.requires if not each.is_optional() or each.name in chosen]
+pathlib.Path("{_SOURCE}/{_POETRYS}").write_text("".join(line + "\\n" for line in lines))
+"""
 
 # Installers note where a package came from (PEP 610); credentials have no place there.
 _FORGET = f"""
@@ -184,8 +201,11 @@ class Installer:
         match wanted.file:
             case name if name == UV_LOCK:
                 return ["--requirements", self._export(env, extras)]
-            case name if name == POETRY_LOCK:
-                return ["--requirements", PYPROJECT, "--constraints", f"{BUILD}/constraints.txt", *extras]
+            case name if name == POETRY_LOCK or (name == PYPROJECT and wanted.is_poetrys):
+                pins = ["--constraints", f"{BUILD}/constraints.txt"] if wanted.constraints else []
+                if not wanted.is_poetrys:
+                    return ["--requirements", PYPROJECT, *pins, *extras]
+                return ["--requirements", self._read_poetry(env, config.build.extras), *pins]
             case name if name == PYPROJECT:
                 return ["--requirements", PYPROJECT, *extras]
             case name:
@@ -197,6 +217,27 @@ class Installer:
                         f"leave {name} out of the upload with [build] exclude.",
                     )
                 return ["--requirements", name or ""]
+
+    def _read_poetry(self, env: dict[str, str], extras: list[str]) -> str:
+        """Write what Poetry's ``pyproject.toml`` asks for as requirements; the file's name."""
+        output = self._output()
+        reader = [_UV, "pip", "install", "--quiet", "--target", f"{BUILD}/poetry-core", "poetry-core>=2,<3"]
+        if code := self._container.run(reader, env=env, on_line=output):
+            self._raise_if_unreachable(code)
+            raise BuildFailed(
+                "dependency_resolution",
+                f"poetry-core, which reads this pyproject.toml, cannot be had: {output.explanation()}",
+                hint="Have it in the package index that builds use, or move the dependencies to [project] (PEP 621).",
+            )
+        output = self._output()
+        command = [f"{VENV}/bin/python", "-I", "-c", _READ_POETRY, *extras]
+        if self._container.run(command, env=self._env(), on_line=output):
+            raise BuildFailed(
+                "dependency_resolution",
+                f"pyproject.toml cannot be read as Poetry's: {output.last}",
+                hint="`poetry check` says more; dependencies may also be in [project] (PEP 621).",
+            )
+        return _POETRYS
 
     def _export(self, env: dict[str, str], extras: list[str]) -> str:
         """Write ``uv.lock`` in a form that can be installed, without the project itself and its groups; the file's name."""
@@ -332,6 +373,12 @@ class _Output:
         if stream == "stderr":
             self._errors.append(line)
         self._log.line(line, "info", stream)
+
+    @property
+    def last(self) -> str:
+        """The last line of the errors: what a traceback ends with."""
+        said = [line for line in self._errors if line.strip()]
+        return said[-1].removeprefix("error: ")[:_MAX_MESSAGE_CHARS] if said else "the command failed without a word"
 
     def explanation(self) -> str:
         """What the command said about its failure, as one paragraph."""

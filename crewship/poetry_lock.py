@@ -1,6 +1,6 @@
 """``poetry.lock`` as a constraints file.
 
-What a project depends on is in its ``pyproject.toml``, which Poetry's own build backend reads; what the lock adds is which
+What a project depends on is in its ``pyproject.toml``, which Poetry's own library reads; what the lock adds is which
 version of each, with its hashes. As constraints it says that and nothing more: groups, extras and markers need no
 interpretation here (``docs/adr/0012``).
 """

@@ -193,8 +193,7 @@ lock-version = "2.0"
 
 
 def test_poetry_lock_is_honoured(builder: ImageBuilder, tmp_path: Path) -> None:
-    pyproject = POETRY.replace("package-mode = false\n", "")
-    files = {"pyproject.toml": pyproject, "poetry.lock": POETRY_LOCK.format(version="3.10", hash=IDNA_310), "x.py": ""}
+    files = {"pyproject.toml": POETRY, "poetry.lock": POETRY_LOCK.format(version="3.10", hash=IDNA_310)}
     assert build(builder, tmp_path, files).lock == "idna==3.10\n"
     wrong = files | {"poetry.lock": POETRY_LOCK.format(version="3.10", hash="0" * 64)}
     assert "idna" in failure(builder, tmp_path, wrong).message
@@ -202,6 +201,20 @@ def test_poetry_lock_is_honoured(builder: ImageBuilder, tmp_path: Path) -> None:
     failed = failure(builder, tmp_path, stale)
     assert failed.code == "dependency_resolution"
     assert "poetry lock" in (failed.hint or "")
+
+
+def test_poetrys_own_notation_without_a_lock(builder: ImageBuilder, tmp_path: Path) -> None:
+    more = 'sniffio = {version = "~1.3.0", optional = true}\ntomli = {version = "*", python = "<3.8"}\n'
+    pyproject = POETRY.replace('idna = "^3.0"\n', f'idna = "3.10"\n{more}').replace("[build-system]", "[tool.other]")
+    pyproject += '[tool.poetry.extras]\nweb = ["sniffio"]\n'
+    assert build(builder, tmp_path, {"pyproject.toml": pyproject}).lock == "idna==3.10\n"
+    web = build(builder, tmp_path, {"pyproject.toml": pyproject}, build=BuildConfig(extras=["web"]))
+    assert web.lock == "idna==3.10\nsniffio==1.3.1\n"
+    no_extra = failure(builder, tmp_path, {"pyproject.toml": pyproject}, build=BuildConfig(extras=["wbe"]))
+    assert "no extra wbe" in no_extra.message
+    broken = failure(builder, tmp_path, {"pyproject.toml": pyproject.replace('"3.10"', '"three"')})
+    assert broken.code == "dependency_resolution"
+    assert "three" in broken.message
 
 
 def test_a_repository_without_git(builder: ImageBuilder, tmp_path: Path) -> None:

@@ -63,7 +63,7 @@ def test_a_path_makes_the_whole_source_decide(tmp_path: Path, requirement: str) 
     "pyproject",
     [
         '[project]\nname = "x"\ndynamic = ["dependencies"]\n',
-        '[build-system]\nrequires = ["poetry-core"]\n[tool.poetry.dependencies]\nhttpx = "*"\n',
+        '[tool.poetry.dependencies]\nhttpx = "*"\ny = {path = "a"}\n',
         '[project]\nname = "x"\ndependencies = ["y"]\n[tool.uv.sources]\ny = { path = "a" }\n',
     ],
 )
@@ -148,6 +148,13 @@ def test_a_requirements_file_that_a_lock_overrides_is_named(tmp_path: Path) -> N
 )
 def test_whether_git_is_needed(tmp_path: Path, files: dict[str, str], uses_git: bool) -> None:
     assert look(tmp_path, files).uses_git is uses_git
+
+
+def test_poetrys_own_notation(tmp_path: Path) -> None:
+    found = look(tmp_path, {"pyproject.toml": '[tool.poetry.dependencies]\nhttpx = "*"\n'})
+    assert (found.file, found.names, found.is_poetrys) == ("pyproject.toml", ("pyproject.toml",), True)
+    both = look(tmp_path, {"pyproject.toml": PROJECT + '[tool.poetry.dependencies]\nhttpx = {source = "x"}\n'})
+    assert not both.is_poetrys
 
 
 def test_poetrys_python(tmp_path: Path) -> None:
