@@ -20,11 +20,13 @@ from temporalio.exceptions import ApplicationError
 
 from activities.archiving import archive_log
 from activities.bridge import TemporalBridge
-from activities.log_writer import LogLines, LogWriter
+from activities.log_writer import LogWriter
 from activities.pulse import Pulse
-from activities.run_spec import container_limits, network_of, open_env, warmth_of
+from activities.run_spec import open_env, warmth_of
 from activities.spares import Spares
 from crewship import audit
+from crewship.boots import container_limits, network_of
+from crewship.build_secrets import NONE, open_secrets
 from crewship.clock import now, rfc3339
 from crewship.config import DeploymentConfig
 from crewship.contracts import (
@@ -42,7 +44,7 @@ from crewship.contracts import (
 from crewship.db import session as transaction
 from crewship.engine import LABEL_DEPLOYMENT, ContainerSpec, Engine
 from crewship.errors import CrewshipError, Unavailable
-from crewship.events import GENESIS, Draft
+from crewship.events import GENESIS, Draft, LogLines
 from crewship.image_builder import BuildFailed, ImageBuilder
 from crewship.limits import limits_of
 from crewship.models import Deployment, Project
@@ -114,6 +116,10 @@ class DeploymentActivities:
         """
         attempt = activity.info().attempt
 
+        with transaction(self._database) as session:
+            row = session.get(Deployment, ref.deployment_id)
+            secrets = open_secrets(session, row.project, self._sealer) if row is not None else NONE
+
         def build(deployment: Deployment, log: BuildLog, _env: dict[str, str], stop: threading.Event) -> None:
             if attempt == 1:
                 log.event("build.started", {"deployment_id": deployment.id, "source_sha256": deployment.source_sha256})
@@ -129,6 +135,7 @@ class DeploymentActivities:
                     source,
                     log,
                     stop,
+                    secrets=secrets,
                 )
             with transaction(self._database) as session:
                 row = session.get(Deployment, deployment.id)

@@ -11,13 +11,13 @@ from collections.abc import Callable, Collection
 from concurrent.futures import Future
 from typing import Any
 
-from activities.ingest import Frame, FrameReader, end_facts, result_facts, translate
 from activities.log_writer import LogWriter
 from activities.run_records import RunRecords
 from crewship.contracts import EndFacts, Head, ResultFacts
 from crewship.engine import Attachment, ContainerMissing, Engine
 from crewship.errors import Unavailable
 from crewship.events import Draft
+from crewship.frames import Frame, FrameReader, end_facts, result_facts, translate
 from crewship.redaction import Redactor
 
 logger = logging.getLogger(__name__)

@@ -25,7 +25,7 @@ from activities.bridge import TemporalBridge
 from crewship import archive
 from crewship.contracts import Batch, EndFacts, Head, ResultFacts, Segment
 from crewship.errors import NotFound, Unavailable
-from crewship.events import Draft, Renderer
+from crewship.events import Draft, LogLines, Renderer
 from crewship.objects import segment_key
 from crewship.storage import ObjectStore
 from crewship.tail import TailPublisher
@@ -56,16 +56,6 @@ class Abandoned(Exception):
 
 class WorkflowGone(Exception):
     """The workflow that owns the log has ended: there is nobody to write for."""
-
-
-@dataclass(frozen=True, slots=True)
-class LogLines:
-    """Many lines of one stream that came together."""
-
-    at: str
-    messages: list[str]
-    level: str
-    stream: str
 
 
 @dataclass(slots=True)

@@ -12,7 +12,7 @@ from crewship.contracts import CancelInput, ProjectRef, deploy_workflow_id, run_
 from crewship.db import session as transaction
 from crewship.engine import Engine
 from crewship.errors import NotFound
-from crewship.models import Activation, ApiKey, Artifact, Deployment, EnvVar, Project, Run, RunLabel
+from crewship.models import Activation, ApiKey, Artifact, BuildSecret, Deployment, EnvVar, Project, Run, RunLabel
 from crewship.objects import deployment_prefix, run_prefix
 from crewship.storage import ObjectStore
 
@@ -91,6 +91,7 @@ class ProjectActivities:
                 delete(Activation).where(col(Activation.project) == name),
                 delete(Deployment).where(col(Deployment.project) == name),
                 delete(EnvVar).where(col(EnvVar.project) == name),
+                delete(BuildSecret).where(col(BuildSecret.project) == name),
                 delete(ApiKey).where(col(ApiKey.project) == name),
                 delete(Project).where(col(Project.name) == name),
             ):

@@ -8,14 +8,14 @@ from sqlalchemy import Engine as Database
 from sqlmodel import Session
 
 from activities.spares import Warmth
+from crewship.boots import boot_command, container_limits, network_of
 from crewship.config import DeploymentConfig
 from crewship.contracts import RunLimits
 from crewship.db import env_values
 from crewship.db import session as transaction
-from crewship.engine import LABEL_DEPLOYMENT, ContainerSpec, Limits
+from crewship.engine import LABEL_DEPLOYMENT, ContainerSpec
 from crewship.limits import limits_of
 from crewship.models import Deployment, Run
-from crewship.redaction import Redactor
 from crewship.sealing import Sealer
 from crewship.settings import Settings
 
@@ -57,24 +57,6 @@ class RunSpec:
         return warmth_of(self.config, self.env, self.env_version, settings)
 
 
-def boot_command(config: DeploymentConfig, env: dict[str, str], nonce: str, limits: RunLimits) -> bytes:
-    """The command that starts phase 1: the same for every run of a deployment at one version of the env vars."""
-    boot = {
-        "op": "boot",
-        "nonce": nonce,
-        "env": env,
-        "entrypoint": config.entrypoint,
-        "framework": config.framework,
-        "artifacts": list(config.run.artifacts),
-        "check": False,
-        "log_limit_bytes": limits.log.value,
-        "disk_limit_bytes": limits.disk.value,
-        "end_timeout_seconds": 600,
-        "uncut": Redactor(env).forms,
-    }
-    return json.dumps(boot).encode() + b"\n"
-
-
 def warmth_of(config: DeploymentConfig, env: dict[str, str], env_version: int, settings: Settings) -> Warmth:
     """What a deployment's spare containers have in them."""
     limits = limits_of(config, settings)
@@ -84,21 +66,6 @@ def warmth_of(config: DeploymentConfig, env: dict[str, str], env_version: int, s
         boot=lambda nonce: boot_command(config, env, nonce, limits),
         timeout_seconds=settings.import_timeout_seconds,
     )
-
-
-def container_limits(limits: RunLimits) -> Limits:
-    """Those that the engine holds."""
-    return Limits(
-        memory_bytes=limits.memory.value,
-        cpus=limits.cpus,
-        pids=limits.pids.value,
-        disk_bytes=limits.disk.value,
-    )
-
-
-def network_of(config: DeploymentConfig, settings: Settings) -> str | None:
-    """The bridge that a deployment's containers are on; None for ``mode = "none"``."""
-    return None if config.network.mode == "none" else settings.network
 
 
 def open_env(session: Session, project: str, version: int, sealer: Sealer) -> dict[str, str]:

@@ -23,7 +23,21 @@ from api.headers import AnswerHeaders
 from api.limits import BodyLimit
 from api.metrics import Metrics, RequestMetrics
 from api.quotas import GuessGuard, Rates, RequestQuotas
-from api.routes import artifacts, audit, deployments, env, events, gc, health, keys, projects, rollback, runs, samples
+from api.routes import (
+    artifacts,
+    audit,
+    build_secrets,
+    deployments,
+    env,
+    events,
+    gc,
+    health,
+    keys,
+    projects,
+    rollback,
+    runs,
+    samples,
+)
 from api.state import Platform, State, read_log_state
 from api.tokens import StreamTokens
 from crewship import db, temporal
@@ -111,7 +125,9 @@ def create_app(
     problems.install(app)
     document.install(app)
     app.include_router(health.router)
-    for routes in (projects, env, deployments, rollback, runs, samples, events, artifacts, gc, keys, audit):
+    for routes in (
+        projects, env, build_secrets, deployments, rollback, runs, samples, events, artifacts, gc, keys, audit,
+    ):  # fmt: skip
         app.include_router(routes.router, prefix="/v1")
     return app
 

@@ -12,10 +12,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from activities.ingest import FrameReader, translate
 from activities.log_writer import LogWriter
 from benchmarks.report import Row, paired_ratio
 from crewship.folder_storage import FolderStore
+from crewship.frames import FrameReader, translate
 from crewship.log import EventLog
 from crewship.redaction import Redactor
 

@@ -4,13 +4,17 @@ import ast
 import json
 import os
 import re
+import tomllib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 _SKIPPED = {"node_modules", "venv", "env", "site-packages", "__pycache__", "tests", "test", "build", "dist", "docs"}
 _MAX_FILES = 2000
 _MAX_FILE_BYTES = 1_000_000
+_DECLARED = 130
+"""Rank of what a file of the project itself names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +41,59 @@ def candidates(folder: Path) -> list[Candidate]:
         Candidate(each.rank, each.entrypoint, each.framework or framework, each.what)
         for each in dict.fromkeys(found)
     ]  # fmt: skip
+    kind = crewai_type(folder)
+    if kind:
+        what = "a CrewAI flow" if kind == "flow" else "a CrewAI crew"
+        found = [replace(each, rank=_DECLARED, framework="crewai") if each.what == what else each for each in found]
     unique = {each.entrypoint: each for each in sorted(found, key=lambda each: each.rank)}
     return sorted(unique.values(), key=lambda each: (-each.rank, each.entrypoint.count("."), each.entrypoint))
 
 
+def alternatives(found: list[Candidate]) -> list[Candidate]:
+    """Those of ``found`` between which only a person can choose: as likely as the first; one when there is no question."""
+    return [each for each in found if each.rank == found[0].rank]
+
+
+def facts(folder: Path) -> list[str]:
+    """What else the folder says of the project, a line each, for a person."""
+    said = []
+    if kind := crewai_type(folder):
+        said.append(f"pyproject.toml: [tool.crewai] type = {kind}")
+    if (folder / "langgraph.json").is_file():
+        said.append("langgraph.json")
+    if (folder / "src").is_dir() and any((folder / "src").glob("*/*.py")):
+        said.append("src/ layout")
+    if requires := _project(folder).get("requires-python"):
+        said.append(f"Python {requires} (requires-python)")
+    elif version := python_version(folder):
+        said.append(f"Python {version} (.python-version)")
+    return said
+
+
+def crewai_type(folder: Path) -> str | None:
+    """``crew`` or ``flow`` as ``crewai create`` writes it into ``[tool.crewai]``; None when nothing is said."""
+    tool = _pyproject(folder).get("tool")
+    table = tool.get("crewai") if isinstance(tool, dict) else None
+    kind = table.get("type") if isinstance(table, dict) else None
+    return kind if kind in ("crew", "flow") else None
+
+
+def _project(folder: Path) -> dict[str, Any]:
+    project = _pyproject(folder).get("project")
+    return project if isinstance(project, dict) else {}
+
+
+def _pyproject(folder: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError):
+        return {}
+
+
 def framework_of(folder: Path) -> str:
-    """``crewai``, ``langgraph`` or ``python``, by what the project imports."""
+    """``crewai``, ``langgraph`` or ``python``, by what the project declares or imports."""
+    if crewai_type(folder):
+        return "crewai"
     return next((name for _, tree in _modules(folder) if (name := _framework(_imports(tree))) != "python"), "python")
 
 
@@ -131,7 +182,7 @@ def _from_langgraph_json(folder: Path) -> Iterator[Candidate]:
         match = re.fullmatch(r"(?:\./)?([\w/]+)\.py:(\w+)", place) if isinstance(place, str) else None
         if match:
             module = match[1].replace("/", ".")
-            yield Candidate(130, f"{module}:{match[2]}", "langgraph", "a graph of langgraph.json")
+            yield Candidate(_DECLARED, f"{module}:{match[2]}", "langgraph", "a graph of langgraph.json")
 
 
 def _name(node: ast.expr) -> str:

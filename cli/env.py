@@ -12,6 +12,13 @@ from cli.options import Json, Name, Project, choose_project, connect
 app = typer.Typer(no_args_is_help=True, help="Set, list and unset a project's environment variables.")
 
 _IN_LOGS = {True: "redacted", False: "as it is", None: "?"}
+Build = Annotated[
+    bool,
+    typer.Option(
+        "--build", help="Secrets of the project's builds (a private index, a CA bundle); runs never have them."
+    ),
+]
+
 _NAME = r"[A-Za-z_][A-Za-z0-9_]*"
 
 
@@ -27,6 +34,7 @@ def set_env(
     from_file: Annotated[
         Path | None, typer.Option("--from-file", metavar="FILE", help="Take all variables of a .env file.")
     ] = None,
+    build: Build = False,
     project: Project = None,
     name: Name = None,
     as_json: Json = False,
@@ -34,6 +42,14 @@ def set_env(
     """Set variables; all or none. The next run has them.
 
     Works before the first deploy too: it makes the project.
+
+    Examples:
+
+      crewship env set OPENAI_API_KEY=sk-...
+
+      crewship env set --build UV_INDEX_URL=https://user:token@pypi.corp/simple
+
+      crewship env set --build CA_BUNDLE < corp-ca.pem
     """
     from cli.client import segment
     from cli.output import data_json, say_done, say_warning
@@ -45,13 +61,12 @@ def set_env(
         raise Usage("env set needs at least one variable", hint="crewship env set OPENAI_API_KEY=sk-...")
     chosen = choose_project(project, name)
     with connect(ctx) as client:
-        answer = client.patch(f"/projects/{segment(chosen.name)}/env", {"set": values, "unset": []})
+        answer = client.patch(f"/projects/{segment(chosen.name)}/{_noun(build)}", {"set": values, "unset": []})
     if as_json:
         data_json(answer)
         return
-    say_done(
-        f"Set {', '.join(sorted(values))} on {chosen.name}; the next run has {'it' if len(values) == 1 else 'them'}"
-    )
+    has = f"the next {'build' if build else 'run'} has {'it' if len(values) == 1 else 'them'}"
+    say_done(f"Set {', '.join(sorted(values))} on {chosen.name}; {has}")
     if shown := answer.get("shown"):
         say_warning(
             f"logs will show {', '.join(shown)} as {'it is' if len(shown) == 1 else 'they are'}: what is shorter than 8 "
@@ -60,7 +75,9 @@ def set_env(
 
 
 @app.command("list")
-def list_env(ctx: typer.Context, project: Project = None, name: Name = None, as_json: Json = False) -> None:
+def list_env(
+    ctx: typer.Context, build: Build = False, project: Project = None, name: Name = None, as_json: Json = False
+) -> None:
     """List the variables' names; a value is never shown."""
     from cli.client import segment
     from cli.human import age
@@ -70,11 +87,14 @@ def list_env(ctx: typer.Context, project: Project = None, name: Name = None, as_
     chosen = choose_project(project, name)
     with connect(ctx) as client:
         try:
-            answer = client.get(f"/projects/{segment(chosen.name)}/env")
+            answer = client.get(f"/projects/{segment(chosen.name)}/{_noun(build)}")
         except NotFound as error:
             raise chosen.explain(error) from None
     if as_json:
         data_json(answer)
+    elif build:
+        rows = [[item["name"], age(item["updated_at"])] for item in answer["build_secrets"]]
+        table(["name", "updated"], rows) if rows else say(f"{chosen.name} has no build secrets")
     elif answer["env"]:
         table(
             ["name", "value", "in logs", "updated"],
@@ -91,6 +111,7 @@ def list_env(ctx: typer.Context, project: Project = None, name: Name = None, as_
 def unset_env(
     ctx: typer.Context,
     names: Annotated[list[str], typer.Argument(metavar="K", help="Their names.")],
+    build: Build = False,
     project: Project = None,
     name: Name = None,
     as_json: Json = False,
@@ -101,10 +122,11 @@ def unset_env(
     from crewship.errors import NotFound
 
     chosen = choose_project(project, name)
-    path = f"/projects/{segment(chosen.name)}/env"
+    path = f"/projects/{segment(chosen.name)}/{_noun(build)}"
     with connect(ctx) as client:
         try:
-            there = {item["name"] for item in client.get(path)["env"]}  # removing must not make a project
+            found = client.get(path)["build_secrets" if build else "env"]  # removing must not make a project
+            there = {item["name"] for item in found}
         except NotFound as error:
             raise chosen.explain(error) from None
         answer = client.patch(path, {"set": {}, "unset": names})
@@ -116,6 +138,11 @@ def unset_env(
         say_done(f"Removed {', '.join(removed)} from {chosen.name}")
     for name_ in sorted(set(names) - there):
         say(f"{name_} was not set on {chosen.name}")
+
+
+def _noun(build: bool) -> str:
+    """Where the variables are, below their project."""
+    return "build-secrets" if build else "env"
 
 
 def read_pairs(pairs: list[str]) -> dict[str, str]:

@@ -20,6 +20,7 @@ from cli.login import login, logout, whoami
 from cli.netguard import netguard
 from cli.options import Globals
 from cli.root import RootGroup
+from cli.run import run
 
 app = typer.Typer(
     name="crewship", cls=RootGroup, no_args_is_help=True, add_completion=False, rich_markup_mode=None,
@@ -63,7 +64,7 @@ def root(
     ctx.obj = Globals(url=url, api_key=api_key, verbose=verbose, debug=debug)
 
 
-for command in (dev, doctor, init, login, logout, whoami, deploy, invoke, gc, audit, netguard):
+for command in (dev, doctor, init, login, logout, whoami, deploy, run, invoke, gc, audit, netguard):
     app.command(command.__name__)(command)
 app.add_typer(runs.app, name="runs")
 app.add_typer(deployments.app, name="deployments")

@@ -56,6 +56,8 @@ class BuildConfig(_Table):
     """Whether the entrypoint is imported once before a deployment is ready."""
     apt: list[str] = Field(default_factory=list)
     """System packages to install into the image."""
+    extras: list[str] = Field(default_factory=list)
+    """Optional dependencies of pyproject.toml to install too."""
 
     @field_validator("apt")
     @classmethod
@@ -65,6 +67,16 @@ class BuildConfig(_Table):
             if not re.fullmatch(r"[a-z0-9][a-z0-9+.-]+", name):
                 raise _mistake(
                     f"{name!r} is not the name of a Debian package", 'Name packages only, for example apt = ["libpq5"].'
+                )
+        return value
+
+    @field_validator("extras")
+    @classmethod
+    def _extra_names(cls, value: list[str]) -> list[str]:
+        for name in value:
+            if not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?", name):
+                raise _mistake(
+                    f"{name!r} is not the name of an extra", 'Name extras only, for example extras = ["web"].'
                 )
         return value
 

@@ -51,6 +51,16 @@ class Draft:
 
 
 @dataclass(frozen=True, slots=True)
+class LogLines:
+    """Many lines of one stream that came together."""
+
+    at: str
+    messages: list[str]
+    level: str
+    stream: str
+
+
+@dataclass(frozen=True, slots=True)
 class Event:
     """An event read back from its line."""
 

@@ -23,6 +23,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from crewship.build_container import BUILD, BuildContainer
+from crewship.build_secrets import NONE, BuildSecrets
 from crewship.builds import (
     LABEL_DEPENDENCIES,
     BuildFailed,
@@ -42,6 +43,7 @@ from crewship.errors import Conflict, CrewshipError, Unavailable
 from crewship.installer import COMPILE, LOCK, OPT, PATH, PYTHON, PYTHON_VERSION, VENV, Installer
 from crewship.provision.base_image import ensure_base_image
 from crewship.provision.errors import ProvisionError, PythonUnavailable
+from crewship.python_version import choose_python
 from crewship.settings import Settings
 from crewship.smoke import SmokeFacts
 from crewship.smoke import smoke as boot
@@ -53,7 +55,7 @@ __all__ = ["BuildFailed", "ImageBuilder"]
 BaseImages = Callable[[str | None, BuildLog], str]
 """The platform base (an image's name or id) for a Python version or for any, found or made; raises ``ProvisionError``."""
 
-_LAYOUT = 1
+_LAYOUT = 2
 """Part of what dependency images are named by: changes when they are made in another way."""
 
 
@@ -101,6 +103,8 @@ class ImageBuilder:
         source: Path,
         log: BuildLog,
         cancel: threading.Event | None = None,
+        *,
+        secrets: BuildSecrets = NONE,
     ) -> BuiltImage:
         """Make the image of a deployment and tag it ``builds.app_image(deployment_id)``.
 
@@ -113,12 +117,13 @@ class ImageBuilder:
             source: The upload, a .tar.gz that was checked.
             log: Told what happens, line by line.
             cancel: Set by another thread to stop.
+            secrets: What installing may use and nothing else: in no layer, log or image's history.
 
         Raises:
             BuildFailed: the project is the reason, or ``cancel``.
             Unavailable: the engine is the reason, or the base image cannot be had.
         """
-        work = _Work(deployment_id, project, config, log, cancel or threading.Event())
+        work = _Work(deployment_id, project, config, log, cancel or threading.Event(), secrets)
         try:
             with TemporaryDirectory(prefix="crewship-build-") as folder:
                 tree = Path(folder)
@@ -193,23 +198,27 @@ class ImageBuilder:
     def _dependencies(self, work: "_Work", tree: Path) -> tuple[str, bool]:
         """Id of the image with the project's dependencies, and whether it was there."""
         wanted = find(tree)
+        python = choose_python(work.config.python, wanted.requires_python, wanted.python)
+        for note in (*wanted.notes, *([python.note] if python.note else [])):
+            work.log.line(note, "warning", "stderr")
         try:
-            base = self._base_image(work.config.python or wanted.python, work.log)
+            base = self._base_image(python.version, work.log)
         except PythonUnavailable as error:
-            raise BuildFailed("python_version", error.detail, error.hint) from error
+            asked = f"{python.source}, but " if python.source else ""
+            raise BuildFailed("python_version", f"{asked}{error.detail}", error.hint) from error
         except ProvisionError as error:
             raise BuildFailed("infrastructure", error.detail, error.hint) from error
         base_id = self._find_image(base)
         if base_id is None:
             raise ImageMissing(base)
-        key = self._key(base_id, wanted, tree, work.config)
+        key = self._key(base_id, wanted, tree, work)
         image = f"crewship/deps:{key}"
         with self._exclusively(key, work.cancel):
             if (found := self._find_image(image)) is not None:
                 return found, True
-            return self._install(work, tree, wanted, base_id, key), False
+            return self._install(work, tree, wanted, python.version, base_id, key), False
 
-    def _key(self, base_id: str, wanted: Dependencies, tree: Path, config: DeploymentConfig) -> str:
+    def _key(self, base_id: str, wanted: Dependencies, tree: Path, work: "_Work") -> str:
         """Hash of all that decides what a dependency image is; ``uv`` is part of the base."""
         parts = [
             _LAYOUT,
@@ -217,12 +226,14 @@ class ImageBuilder:
             wanted.file,
             wanted.digest(tree),
             wanted.requires_python,
-            sorted(config.build.apt),
+            sorted(work.config.build.apt),
             self._settings.build_index_url,
+            sorted(work.config.build.extras),
+            work.secrets.revision,
         ]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
-    def _install(self, work: "_Work", tree: Path, wanted: Dependencies, base: str, key: str) -> str:
+    def _install(self, work: "_Work", tree: Path, wanted: Dependencies, python: str | None, base: str, key: str) -> str:
         settings = self._settings
         self._admit(base)
         container = BuildContainer(
@@ -239,11 +250,16 @@ class ImageBuilder:
         )
         try:
             files: dict[str, Path | bytes | str] = {f"source/{name}": tree / name for name in wanted.names}
-            if settings.build_ca_bundle is not None:
-                files["ca.pem"] = settings.build_ca_bundle.read_bytes().rstrip() + b"\n"
+            bundles = [settings.build_ca_bundle.read_bytes()] if settings.build_ca_bundle is not None else []
+            if work.secrets.ca_bundle:
+                bundles.append(work.secrets.ca_bundle)
+            if bundles:
+                files["ca.pem"] = b"".join(bundle.rstrip() + b"\n" for bundle in bundles)
+            if wanted.constraints:
+                files["constraints.txt"] = wanted.constraints.encode()
             container.put(BUILD, files)
             with container.started(work.cancel):
-                Installer(container, settings, work.log).install(wanted, work.config)
+                Installer(container, settings, work.log, work.secrets).install(wanted, work.config, python)
             return container.commit(
                 f"crewship/deps:{key}", {LABEL_DEPENDENCIES: key}, User=f"{UID}:{UID}", WorkingDir=APP
             )
@@ -318,13 +334,20 @@ class _Work:
     """One build: what for, and how far it is."""
 
     def __init__(
-        self, deployment_id: str, project: str, config: DeploymentConfig, log: BuildLog, cancel: threading.Event
+        self,
+        deployment_id: str,
+        project: str,
+        config: DeploymentConfig,
+        log: BuildLog,
+        cancel: threading.Event,
+        secrets: BuildSecrets = NONE,
     ) -> None:
         self.deployment_id = deployment_id
         self.project = project
         self.config = config
         self.log = log
         self.cancel = cancel
+        self.secrets = secrets
         self.steps: list[BuildStep] = []
 
     @contextmanager

@@ -147,6 +147,16 @@ class EnvVar(SQLModel, table=True):
     updated_at: datetime = Field(default_factory=now)
 
 
+class BuildSecret(SQLModel, table=True):
+    """A value that the project's builds get and its runs never do (``crewship.build_secrets``)."""
+
+    project: str = Field(foreign_key="project.name", primary_key=True, max_length=63)
+    name: str = Field(primary_key=True, max_length=128)
+    sealed: str
+    """``crewship.sealing``; never the value."""
+    updated_at: datetime = Field(default_factory=now)
+
+
 class ApiKey(SQLModel, table=True):
     id: str = Field(primary_key=True)
     name: str

@@ -13,9 +13,10 @@ from typing import Final
 from sqlalchemy.engine import Engine
 from sqlmodel import col, func, select, update
 
+from crewship import build_secrets
 from crewship.db import session
 from crewship.errors import Unavailable
-from crewship.models import EnvVar, Run
+from crewship.models import BuildSecret, EnvVar, Run
 from crewship.sealing import Sealer, sealed_with
 
 _BATCH: Final = 200
@@ -42,9 +43,10 @@ def values_by_key(database: Engine) -> dict[str, int]:
     """
     counts: dict[str, int] = {}
     with session(database) as opened:
-        prefix = func.substr(EnvVar.sealed, 1, len("v1:") + 8 + 1)
-        for start, count in opened.exec(select(prefix, func.count()).group_by(prefix)):
-            counts[sealed_with(start)] = counts.get(sealed_with(start), 0) + count
+        for column in (EnvVar.sealed, BuildSecret.sealed):
+            prefix = func.substr(column, 1, len("v1:") + 8 + 1)
+            for start, count in opened.exec(select(prefix, func.count()).group_by(prefix)):
+                counts[sealed_with(start)] = counts.get(sealed_with(start), 0) + count
     return counts
 
 
@@ -71,7 +73,7 @@ def reseal(database: Engine, sealer: Sealer, on_progress: Callable[[int], None] 
                 )
             )
         if not rows:
-            return done
+            break
         fresh: dict[int, tuple[str, str]] = {}
         for row_id, project, name, sealed in rows:
             assert row_id is not None
@@ -89,6 +91,27 @@ def reseal(database: Engine, sealer: Sealer, on_progress: Callable[[int], None] 
                 done.count += changed.rowcount
         seen += len(rows)
         on_progress(seen)
+    if looked_at := _reseal_build_secrets(database, sealer, done):
+        on_progress(seen + looked_at)
+    return done
+
+
+def _reseal_build_secrets(database: Engine, sealer: Sealer, done: Resealed) -> int:
+    """The same for the secrets of builds, of which there are few; how many were looked at."""
+    with session(database) as opened:
+        former = ~col(BuildSecret.sealed).startswith(f"v1:{sealer.key_id}:", autoescape=True)
+        rows = [(row.project, row.name, row.sealed) for row in opened.exec(select(BuildSecret).where(former))]
+    for project, name, sealed in rows:
+        context = build_secrets.context(project, name)
+        try:
+            new = sealer.seal(sealer.open(sealed, context), context)
+        except Unavailable:
+            done.damaged.append(f"{project}/{name} (build)")
+            continue
+        one = (col(BuildSecret.project) == project, col(BuildSecret.name) == name, col(BuildSecret.sealed) == sealed)
+        with session(database) as opened:
+            done.count += opened.exec(update(BuildSecret).where(*one).values(sealed=new)).rowcount
+    return len(rows)
 
 
 def launched_first(database: Engine) -> datetime | None:

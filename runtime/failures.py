@@ -137,6 +137,13 @@ def _hint_of(error: BaseException, app: str) -> str | None:
         return f"Set it with: crewship env set {error.args[0]}=..."
     if isinstance(error, EOFError):
         return "This crew asks for input from a keyboard (input(), human_input=True); a run has none."
+    if isinstance(error, FileNotFoundError) and isinstance(error.filename, str):
+        missing = os.path.relpath(os.path.abspath(error.filename), app)
+        if not missing.startswith(os.pardir):
+            return (
+                f"The project as it was deployed has no {missing}. "
+                ".gitignore, .dockerignore and [build] exclude in crewship.toml leave files out."
+            )
     if isinstance(error, OSError):
         import errno
 

@@ -73,7 +73,7 @@ async def update_env(project: str, body: EnvUpdate, platform: PlatformDep, calle
     """Set and unset env vars, all or nothing; creates the project when it is missing."""
     check_project_name(project)
     caller.require_project(project)
-    _validate(body)
+    validate_update(body)
     sealed = {name: platform.sealer.seal(value, f"{project}/{name}") for name, value in body.set.items()}
 
     def apply(session: Session) -> int:
@@ -137,7 +137,8 @@ def _shown(row: EnvVar, platform: Platform, may_see: bool) -> EnvVarRead:
     return EnvVarRead(name=row.name, updated_at=row.updated_at, preview=shown, redacted=redacted)
 
 
-def _validate(body: EnvUpdate) -> None:
+def validate_update(body: EnvUpdate) -> None:
+    """Raise ``Unprocessable`` when a name or a value will not do; points at each."""
     errors = []
     for name in [*body.set, *body.unset]:
         if not _NAME.fullmatch(name):

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from activities import log_writer
-from activities.log_writer import BATCH_BYTES, INLINE_BYTES, PENDING_BYTES, LogLines, LogWriter, WorkflowGone
+from activities.log_writer import BATCH_BYTES, INLINE_BYTES, PENDING_BYTES, LogWriter, WorkflowGone
 from crewship import archive
 from crewship.contracts import Batch, EndFacts, EventsQuery
 from crewship.errors import NotFound, Unavailable
-from crewship.events import Draft, parse, verify
+from crewship.events import Draft, LogLines, parse, verify
 from crewship.folder_storage import FolderStore
 from crewship.log import EventLog
 from crewship.storage import ObjectStore

@@ -17,6 +17,9 @@ CHANGES: list[tuple[str, str, str, dict[str, Any], list[str]]] = [
     (
         "patch", "/v1/projects/{project}/env", "crew", {"json": {"set": {"A": SECRET}, "unset": ["B"]}}, ["env.changed"],
     ),
+    (
+        "patch", "/v1/projects/{project}/build-secrets", "crew", {"json": {"set": {"A": SECRET}}}, ["build_secrets.changed"],
+    ),
     ("post", "/v1/projects/{project}/deployments", "crew", {}, ["deployment.created"]),
     ("post", "/v1/runs", "", {"json": {"project": "crew", "input": {"a": SECRET}}}, ["run.created"]),
     ("post", "/v1/runs/{run_id}/cancel", "RUN", {"json": {}}, ["run.canceled"]),

@@ -64,6 +64,7 @@ class Platform:
             log.abandoned = True
         self.projects: dict[str, dict[str, Any]] = {}
         self.env: dict[str, dict[str, str]] = {}
+        self.build_secrets: dict[str, str] = {}
         self.deployments: dict[str, dict[str, Any]] = {}
         self.runs: dict[str, dict[str, Any]] = {}
         self.logs: dict[str, Log] = {}
@@ -197,6 +198,18 @@ class Platform:
                 values.pop(key, None)
             shown = [key for key, value in sorted(body["set"].items()) if value and not is_redacted(key, value)]
             return {"version": 2, "shown": shown}
+
+        @app.get("/v1/projects/{name}/build-secrets")
+        def build_secrets(name: str) -> Any:
+            return {"build_secrets": [{"name": key, "updated_at": AT} for key in sorted(self.build_secrets)]}
+
+        @app.patch("/v1/projects/{name}/build-secrets")
+        async def patch_build_secrets(name: str, request: Request) -> Any:
+            body = await request.json()
+            self.build_secrets |= body["set"]
+            for key in body["unset"]:
+                self.build_secrets.pop(key, None)
+            return build_secrets(name)
 
         @app.post("/v1/projects/{name}/deployments", status_code=202)
         async def deploy(name: str, request: Request) -> Any:

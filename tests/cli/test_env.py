@@ -97,3 +97,18 @@ def test_list_and_unset(crewship: Any, platform: Platform, project: Path) -> Non
     assert unset.exit_code == 0
     assert unset.stderr == "✓ Removed A, B from research-crew\nC was not set on research-crew\n"
     assert "has no variables" in crewship("env", "list", "-p", "research-crew").stderr
+
+
+def test_secrets_of_the_builds(crewship: Any, platform: Platform, project: Path) -> None:
+    result = crewship("env", "set", "--build", "UV_INDEX_URL=https://u:tok@h/simple")
+    assert result.exit_code == 0
+    assert result.stderr == "✓ Set UV_INDEX_URL on research-crew; the next build has it\n"
+    assert crewship("env", "set", "--build", "CA_BUNDLE", input="-----BEGIN\nx\n").exit_code == 0
+    assert platform.build_secrets == {"UV_INDEX_URL": "https://u:tok@h/simple", "CA_BUNDLE": "-----BEGIN\nx"}
+    assert platform.env == {}
+    listed = crewship("env", "list", "--build")
+    assert [line.split()[0] for line in listed.stdout.splitlines()] == ["NAME", "CA_BUNDLE", "UV_INDEX_URL"]
+    removed = crewship("env", "unset", "--build", "CA_BUNDLE", "OTHER")
+    assert "Removed CA_BUNDLE" in removed.stderr
+    assert "OTHER was not set" in removed.stderr
+    assert list(platform.build_secrets) == ["UV_INDEX_URL"]

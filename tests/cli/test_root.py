@@ -39,7 +39,7 @@ def test_no_command_shows_the_help_as_talk(crewship: Any) -> None:
 @pytest.mark.parametrize(
     ("arguments", "error", "hint"),
     [
-        (["runz"], "no such command 'runz'. Did you mean 'runs'?", "crewship --help"),
+        (["runz"], "no such command 'runz'. Did you mean 'run', 'runs'?", "crewship --help"),
         (["runs", "lst"], "no such command 'lst'. Did you mean 'list'?", "crewship runs --help"),
         (["runs", "list", "--bogus"], "no such option: --bogus", "crewship runs list --help"),
         (["runs", "show"], "missing argument 'RUN'", "crewship runs show --help"),

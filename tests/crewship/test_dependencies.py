@@ -29,7 +29,6 @@ def look(folder: Path, files: Mapping[str, str]) -> Dependencies:
             "requirements.txt",
             ("base.txt", "c/c.txt", "requirements.txt"),
         ),
-        ({"requirements.txt": "-r missing.txt\n-r ../outside.txt\n"}, "requirements.txt", ("requirements.txt",)),
         (
             {"requirements.txt": "httpx\n", "pyproject.toml": '[project]\nname = "x"\n'},
             "requirements.txt",
@@ -54,9 +53,7 @@ def test_files_that_decide(tmp_path: Path, files: dict[str, str], file: str | No
     assert (found.file, found.names) == (file, names)
 
 
-@pytest.mark.parametrize(
-    "requirement", [".", "./a", "-e .", "--editable=.", "a/", "x @ file:./a", "x @ ./a", ".[web]", "../a"]
-)
+@pytest.mark.parametrize("requirement", [".", "./a", "-e .", "--editable=.", "a/", "x @ file:./a", "x @ ./a", ".[web]"])
 def test_a_path_makes_the_whole_source_decide(tmp_path: Path, requirement: str) -> None:
     found = look(tmp_path, {"requirements.txt": f"httpx\n{requirement}\n"})
     assert found.names == (*EVERYTHING, "requirements.txt")
@@ -66,7 +63,7 @@ def test_a_path_makes_the_whole_source_decide(tmp_path: Path, requirement: str) 
     "pyproject",
     [
         '[project]\nname = "x"\ndynamic = ["dependencies"]\n',
-        '[build-system]\nrequires = ["poetry-core"]\n[tool.poetry.dependencies]\nhttpx = "*"\n',
+        '[tool.poetry.dependencies]\nhttpx = "*"\ny = {path = "a"}\n',
         '[project]\nname = "x"\ndependencies = ["y"]\n[tool.uv.sources]\ny = { path = "a" }\n',
     ],
 )
@@ -79,6 +76,90 @@ def test_what_a_build_backend_computes_depends_on_the_whole_source(tmp_path: Pat
 )
 def test_ordinary_requirements_are_no_paths(tmp_path: Path, requirement: str) -> None:
     assert look(tmp_path, {"requirements.txt": f"{requirement}\n"}).names == ("requirements.txt",)
+
+
+@pytest.mark.parametrize(
+    ("requirements", "word"),
+    [
+        ("-r missing.txt", "no such file"),
+        ("-c ../outside.txt", "outside the project"),
+        ("../shared", "outside the project"),
+        ("-e ../shared", "outside the project"),
+        ("shared @ file:///home/me/shared", "outside the project"),
+        ("/home/me/wheel.whl", "outside the project"),
+        ("./not-there", "no such file"),
+    ],
+)
+def test_what_is_not_among_the_upload_is_named_with_its_line(tmp_path: Path, requirements: str, word: str) -> None:
+    with pytest.raises(BuildFailed) as caught:
+        look(tmp_path, {"requirements.txt": f"httpx\n{requirements}\n"})
+    assert caught.value.code == "dependency_resolution"
+    assert caught.value.message.startswith(f"requirements.txt, line 2: {requirements}: ")
+    assert word in caught.value.message
+    assert caught.value.hint
+
+
+PROJECT = '[project]\nname = "x"\nversion = "1"\ndependencies = ["httpx"]\n'
+
+
+@pytest.mark.parametrize(
+    ("files", "file", "names"),
+    [
+        ({"pyproject.toml": PROJECT, "uv.lock": "version = 1\n"}, "uv.lock", ("pyproject.toml", "uv.lock")),
+        ({"pyproject.toml": PROJECT, "poetry.lock": ""}, "poetry.lock", ("poetry.lock", "pyproject.toml")),
+        ({"pyproject.toml": PROJECT, "uv.lock": "", "pylock.toml": ""}, "pylock.toml", ("pylock.toml",)),
+        ({"requirements.txt": "", "uv.lock": ""}, "requirements.txt", ("requirements.txt",)),
+        (
+            {"pyproject.toml": PROJECT, "uv.lock": '[[package]]\nname = "x"\nsource = { editable = "." }\n'},
+            "uv.lock",
+            ("pyproject.toml", "uv.lock"),
+        ),
+        (
+            {"pyproject.toml": PROJECT, "uv.lock": '[[package]]\nname = "y"\nsource = { directory = "a" }\n'},
+            "uv.lock",
+            (*EVERYTHING, "pyproject.toml", "uv.lock"),
+        ),
+        (
+            {"pylock.toml": '[[packages]]\nname = "y"\ndirectory = { path = "a" }\n'},
+            "pylock.toml",
+            (*EVERYTHING, "pylock.toml"),
+        ),
+    ],
+)
+def test_a_lock_goes_before_what_it_was_made_from(
+    tmp_path: Path, files: dict[str, str], file: str, names: tuple[str, ...]
+) -> None:
+    found = look(tmp_path, files)
+    assert (found.file, found.names) == (file, names)
+
+
+def test_a_requirements_file_that_a_lock_overrides_is_named(tmp_path: Path) -> None:
+    found = look(tmp_path, {"pyproject.toml": PROJECT, "uv.lock": "", "requirements.txt": "httpx\n"})
+    assert found.notes == ("uv.lock decides what is installed; requirements.txt is not looked at",)
+
+
+@pytest.mark.parametrize(
+    ("files", "uses_git"),
+    [
+        ({"requirements.txt": "git+https://h/a.git\n"}, True),
+        ({"requirements.txt": "digit==1\n"}, False),
+        ({"pyproject.toml": PROJECT + '[tool.uv.sources]\nhttpx = { git = "https://h/a" }\n'}, True),
+    ],
+)
+def test_whether_git_is_needed(tmp_path: Path, files: dict[str, str], uses_git: bool) -> None:
+    assert look(tmp_path, files).uses_git is uses_git
+
+
+def test_poetrys_own_notation(tmp_path: Path) -> None:
+    found = look(tmp_path, {"pyproject.toml": '[tool.poetry.dependencies]\nhttpx = "*"\n'})
+    assert (found.file, found.names, found.is_poetrys) == ("pyproject.toml", ("pyproject.toml",), True)
+    both = look(tmp_path, {"pyproject.toml": PROJECT + '[tool.poetry.dependencies]\nhttpx = {source = "x"}\n'})
+    assert not both.is_poetrys
+
+
+def test_poetrys_python(tmp_path: Path) -> None:
+    pyproject = '[build-system]\nrequires = ["poetry-core"]\n[tool.poetry.dependencies]\npython = "^3.10"\n'
+    assert look(tmp_path, {"pyproject.toml": pyproject}).requires_python == ">=3.10,<4"
 
 
 def test_python(tmp_path: Path) -> None:

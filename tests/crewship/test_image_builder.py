@@ -157,7 +157,6 @@ def test_pyproject(builder: ImageBuilder, tmp_path: Path) -> None:
     failed = failure(builder, pack(tmp_path, {"pyproject.toml": pyproject.format(">=3.99")}))
     assert failed.code == "python_version"
     assert ">=3.99" in failed.message
-    assert "3.99" in (failed.hint or "")
 
 
 def test_a_python_that_cannot_be_had(builder: ImageBuilder, tmp_path: Path) -> None:

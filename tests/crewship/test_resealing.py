@@ -12,8 +12,9 @@ from sqlalchemy.engine import Engine
 from sqlmodel import Session, col, select
 
 from crewship import resealing
+from crewship.build_secrets import context
 from crewship.db import migrate, open_database, session
-from crewship.models import EnvVar, Project
+from crewship.models import BuildSecret, EnvVar, Project
 from crewship.resealing import reseal, values_by_key
 from crewship.sealing import Sealer, key_id
 
@@ -45,6 +46,18 @@ def opened_values(database: Engine, sealer: Sealer) -> list[str]:
     with session(database) as opened:
         rows = opened.exec(select(EnvVar).order_by(col(EnvVar.id))).all()
     return [sealer.open(row.sealed, f"{row.project}/{row.name}") for row in rows]
+
+
+def test_the_secrets_of_builds_get_their_new_seal(database: Engine) -> None:
+    place = context("crew", "TOKEN")
+    with session(database) as opened:
+        opened.add(Project(name="crew"))
+        opened.flush()
+        opened.add(BuildSecret(project="crew", name="TOKEN", sealed=Sealer(OLD).seal("value", place)))
+    assert reseal(database, Sealer(NEW, OLD)).count == 1
+    assert values_by_key(database) == {key_id(NEW): 1}
+    with session(database) as opened:
+        assert Sealer(NEW).open(opened.exec(select(BuildSecret)).one().sealed, place) == "value"
 
 
 def test_all_values_of_all_versions_get_their_new_seal(database: Engine) -> None:

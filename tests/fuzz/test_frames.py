@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from activities.ingest import FrameReader, end_facts, result_facts, translate
+from crewship.frames import FrameReader, end_facts, result_facts, translate
 from crewship.redaction import Redactor
 from runtime.claims import ANY_TICKET, check
 from runtime.wire import dumps

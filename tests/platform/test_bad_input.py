@@ -198,6 +198,28 @@ BUILDS: dict[str, tuple[dict[str, str], str, str]] = {
         "import_error",
         "crewship env set SEARCH_API_KEY",
     ),
+    "ends at import": ({"crew.py": "import sys\nsys.exit('no configuration')\n"}, "import_error", "no configuration"),
+    "a file that was not uploaded": (
+        {"crew.py": "AGENTS = open('config/agents.yaml').read()\n" + CREW},
+        "import_error",
+        "has no config/agents.yaml",
+    ),
+    "a repository, without git": (
+        {"requirements.txt": "thing @ git+https://git.invalid/thing.git\n"},
+        "dependency_resolution",
+        'apt = [\\"git\\"]',
+    ),
+    "a path outside": ({"requirements.txt": "../shared\n"}, "dependency_resolution", "outside the project's folder"),
+    "a file that is not there": ({"requirements.txt": "-r base.txt\n"}, "dependency_resolution", "line 1: -r base.txt"),
+    "no TOML": ({"pyproject.toml": "[project\n"}, "dependency_resolution", "pyproject.toml"),
+    "two Pythons": (
+        {
+            "crewship.toml": CONFIG + 'python = "3.11"\n',
+            "pyproject.toml": '[project]\nname = "x"\nversion = "1"\nrequires-python = ">=3.12"\n',
+        },
+        "python_version",
+        "excludes it",
+    ),
     "no such package": (
         {"requirements.txt": "crewship-has-no-such-package==99.99\n"},
         "dependency_resolution",
@@ -230,7 +252,7 @@ def test_build(platform: CrewshipDev, what: str) -> None:
     assert (failed["status"], failed["error"]["code"]) == ("failed", code), failed
     assert failed["error"]["hint"], failed
     assert word in json.dumps(failed["error"]), failed
-    if code == "import_error":
+    if code == "import_error" and what != "ends at import":
         assert "crew.py" in failed["error"]["traceback"]
         assert "/opt/crewship/runtime" not in failed["error"]["traceback"]
     assert events[-1]["data"]["error"]["code"] == code
@@ -246,6 +268,43 @@ def test_a_failed_build_by_the_command_line(platform: CrewshipDev, sound: tuple[
     assert "Traceback" in by_cli.stderr  # the crew's own
     assert "hint:" in by_cli.stderr
     assert platform.get("/projects/fails-by-cli")["current_deployment_id"] is None
+    untouched(platform, sound)
+
+
+SCRIPTS = (
+    "报告.txt",
+    "отчёт.txt",
+    "تقرير.txt",
+    "two words.txt",
+    'it\'s "quoted".txt',
+    "näme.txt",
+    "$HOME;`x`.txt",
+    "-rf.txt",
+)
+
+
+def test_names_in_any_script_with_spaces_and_quotes(platform: CrewshipDev, tmp_path: Path) -> None:
+    files = {
+        "crewship.toml": CONFIG,
+        "crew.py": "import os\ndef kickoff(inputs):\n    return sorted(os.listdir('data dir'))\n",
+    }
+    folder = folder_of(tmp_path, files | {f"data dir/{name}": name for name in (*SCRIPTS, "Case.txt", "case.txt")})
+    deployed = platform.crewship("deploy", "-p", "scripts", cwd=folder)
+    assert deployed.returncode == 0, deployed.stderr
+    assert "warning: “data dir/Case.txt” and “data dir/case.txt” differ in case only" in deployed.stderr
+    assert platform.run("scripts")["output"] == sorted((*SCRIPTS, "Case.txt", "case.txt"))
+
+
+def test_a_file_that_nobody_wanted_to_upload(platform: CrewshipDev, sound: tuple[str, str], tmp_path: Path) -> None:
+    folder = folder_of(tmp_path, {"crewship.toml": CONFIG, "crew.py": CREW})
+    with (folder / "junk.bin").open("wb") as junk:
+        for _ in range(201):
+            junk.write(os.urandom(1 << 20))
+    by_cli = platform.crewship("deploy", "-p", sound[0], cwd=folder)
+    assert by_cli.returncode == 1
+    assert "error: The project is larger than 200 MiB when packed, which is too large." in by_cli.stderr
+    assert "junk.bin" in by_cli.stderr
+    assert "[build] exclude" in by_cli.stderr
     untouched(platform, sound)
 
 

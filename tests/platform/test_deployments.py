@@ -158,6 +158,28 @@ def test_what_is_never_packed(platform: CrewshipDev, tmp_path: Path) -> None:
     assert found == ["./.gitignore", "./crew.py", "./crewship.toml", "./data/kept.txt"]
 
 
+def test_code_that_the_crews_of_a_monorepo_share(platform: CrewshipDev, tmp_path: Path) -> None:
+    for name, content in {
+        "crewship.toml": "".join(
+            f'[deployments.shares-{name}]\nframework = "python"\nentrypoint = "crews.{name}.crew:kickoff"\n'
+            for name in ("one", "two")
+        ),
+        "shared/__init__.py": "",
+        "shared/prices.py": "from pathlib import Path\nPRICES = Path(__file__).with_name('prices.txt').read_text()\n",
+        "shared/prices.txt": "12",
+        "crews/one/crew.py": "from shared.prices import PRICES\ndef kickoff(inputs):\n    return ['one', PRICES]\n",
+        "crews/two/crew.py": "from shared.prices import PRICES\nfrom . import own\n"
+        "def kickoff(inputs):\n    return [own.NAME, PRICES]\n",
+        "crews/two/own.py": "NAME = 'two'\n",
+    }.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(content)
+    done = platform.crewship("deploy", "--all", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    for name in ("one", "two"):
+        assert platform.run(f"shares-{name}")["output"] == [name, "12"]
+
+
 def test_a_monorepo(platform: CrewshipDev, tmp_path: Path) -> None:
     tables = "".join(
         f'[deployments.mono-{name}]\nframework = "python"\nentrypoint = "crew:{name}"\n' for name in ("one", "two")

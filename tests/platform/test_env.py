@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.fixtures.builds import local_package
 from tests.fixtures.platform import CREWS, CrewshipDev
 
 pytestmark = pytest.mark.platform
@@ -118,3 +119,25 @@ def test_a_secret_is_redacted_in_a_build(platform: CrewshipDev) -> None:
     assert "importing with" in everything
     assert SECRET not in everything
     assert SECRET not in platform.http.get(f"/deployments/{failed['id']}").text
+
+
+def test_builds_and_runs_have_secrets_of_their_own(platform: CrewshipDev, tmp_path: Path) -> None:
+    build = "raise SystemExit(f\"build: {os.environ.get('CORP_TOKEN')} {os.environ.get('RUN_TOKEN')}\")"
+    files = {
+        "crewship.toml": '[deployment]\nframework = "python"\nentrypoint = "crew:kickoff"\n',
+        "crew.py": "import os\ndef kickoff(inputs):\n    return [os.environ.get(n) for n in ('CORP_TOKEN', 'RUN_TOKEN')]\n",
+    }
+    project = "two-kinds"
+    for arguments in (("set", "--build", f"CORP_TOKEN={SECRET}"), ("set", "RUN_TOKEN=of-the-runs")):
+        done = platform.crewship("env", *arguments, "-p", project, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+    assert platform.deploy(project, files)["status"] == "ready"
+    run = platform.run(project)
+    assert run["output"][0] is None
+    assert run["output"][1] is not None
+    failed = platform.deploy(project, files | local_package("nosy", build))
+    assert failed["error"]["code"] == "build_failed", failed
+    assert "build: [redacted:CORP_TOKEN] None" in failed["error"]["message"]
+    everything = platform.read(f"/deployments/{failed['id']}/events").decode()
+    assert "[redacted:CORP_TOKEN]" in everything
+    assert SECRET not in everything

@@ -208,6 +208,7 @@ def test_outside_a_smoke_boot_it_is_an_import_error(tmp_path: Path) -> None:
         ("import yaml_is_not_here", "Add yaml-is-not-here to requirements.txt"),
         ("import sklearn.linear_model", "Add scikit-learn to requirements.txt"),
         ("import os; key = os.environ['OPENAI_API_KEY']", "crewship env set OPENAI_API_KEY=..."),
+        ("open('config/agents.yaml')", "has no config/agents.yaml"),
         ("raise RuntimeError('set the ACME_API_KEY environment variable')", "crewship env set ACME_API_KEY=..."),
         ("input('Topic? ')", "keyboard"),
         ("import sys; sys.exit(1)", "__main__"),

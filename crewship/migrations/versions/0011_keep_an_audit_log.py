@@ -4,7 +4,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0011"
-down_revision = "0008"
+down_revision = "0010"
 
 _REFUSAL = "the audit log is append-only"
 _INDEXED = ("at", "key_id", "project", "target")

@@ -13,10 +13,9 @@ from typing import Any
 
 import orjson
 
-from activities.log_writer import LogLines
 from crewship.clock import from_ms, rfc3339
 from crewship.contracts import EndFacts, ResultFacts
-from crewship.events import CLAIMED, Draft
+from crewship.events import CLAIMED, Draft, LogLines
 from crewship.redaction import Redactor
 
 _DATA_BYTES = 64 * 1024

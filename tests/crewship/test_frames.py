@@ -6,9 +6,8 @@ from typing import Any
 
 import pytest
 
-from activities.ingest import FrameReader, end_facts, result_facts, translate
-from activities.log_writer import LogLines
-from crewship.events import Draft
+from crewship.events import Draft, LogLines
+from crewship.frames import FrameReader, end_facts, result_facts, translate
 from crewship.redaction import Redactor
 
 NONCE = "n0nce"

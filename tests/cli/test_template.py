@@ -1,0 +1,91 @@
+"""New projects from templates: complete, named as asked, and made wholly or not at all."""
+
+import ast
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cli.detect import candidates
+from cli.pack import pack
+from cli.template import class_name, names, package_name
+from crewship.config import load, project_name
+from crewship.dependencies import find
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+@pytest.fixture(autouse=True)
+def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize("template", ["crewai", "langgraph", "python"])
+def test_a_project_is_made(crewship: Any, tmp_path: Path, template: str) -> None:
+    assert template in names()
+    result = crewship("init", "--template", template, "Weather Report")
+    assert result.exit_code == 0, result.output
+    folder = tmp_path / "Weather Report"
+    config = load((folder / "crewship.toml").read_bytes())
+    assert (config.framework, config.name, project_name(folder)) == (template, "weather-report", "weather-report")
+    assert config.entrypoint in [found.entrypoint for found in candidates(folder)]
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    for path in files:
+        text = path.read_text()
+        assert not {word for word in ("my_crew", "my-crew", "MyCrew") if word in text + str(path)}, path
+        if path.suffix == ".py":
+            ast.parse(text)
+    assert {".gitignore", "README.md"} <= {path.name for path in files}
+    packed = pack(folder, config, target=tmp_path / "source.tar.gz")
+    assert packed.files == len(files)
+    assert find(folder).file is not None
+    assert result.stderr.splitlines()[1:] == [
+        "  try it here: cd 'Weather Report' && crewship run --local",
+        "  deploy it: crewship deploy 'Weather Report'",
+    ]
+
+
+def test_the_pins_are_those_that_the_examples_are_tested_with(crewship: Any, tmp_path: Path) -> None:
+    for template in ("crewai", "langgraph"):
+        assert crewship("init", "-t", template, template).exit_code == 0
+    wanted = tomllib.loads((EXAMPLES / "research-crew/pyproject.toml").read_text())["project"]["dependencies"]
+    assert tomllib.loads((tmp_path / "crewai/pyproject.toml").read_text())["project"]["dependencies"] == wanted
+    pins = (EXAMPLES / "graph-agent/requirements.txt").read_text()
+    assert (tmp_path / "langgraph/requirements.txt").read_text() == pins
+
+
+def test_nothing_is_overwritten_or_half_made(crewship: Any, tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there/file").write_text("mine")
+    for arguments, code in (
+        (("there",), 5),
+        (("no/such/parent",), 2),
+        (("!!!",), 1),
+        ((), 2),
+        (("new", "--framework", "python"), 2),
+        (("x" * 64,), 1),
+    ):
+        result = crewship("init", "--template", "python", *arguments)
+        assert result.exit_code == code, (arguments, result.output)
+        assert "hint:" in result.stderr, result.stderr
+    unknown = crewship("init", "--template", "autogen", "new")
+    assert (unknown.exit_code, "crewai, langgraph, python" in unknown.stderr) == (2, True)
+    assert [path.name for path in tmp_path.rglob("*")] == ["there", "file"]
+    (tmp_path / "empty").mkdir()
+    assert crewship("init", "--template", "python", "empty").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("project", "package", "class_"),
+    [
+        ("my-crew", "my_crew", "MyCrew"),
+        ("weather", "weather", "WeatherCrew"),
+        ("crewai", "crewai_crew", "CrewaiCrew"),
+        ("logging", "logging_crew", "LoggingCrew"),
+        ("class", "class_crew", "ClassCrew"),
+        ("2nd", "crew_2nd", "Crew2nd"),
+    ],
+)
+def test_names_can_be_imported_and_hide_nothing(project: str, package: str, class_: str) -> None:
+    assert (package_name(project), class_name(project)) == (package, class_)
