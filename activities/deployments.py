@@ -170,7 +170,7 @@ class DeploymentActivities:
                 session.add(row)
                 session.flush()
                 if row.activate:
-                    previous = switch(session, row.project, row.id, activate.actor).previous
+                    previous = switch(session, row.project, row.id, activate.actor, kind="deploy").previous
         if row.activate:
             self._spares.later(self._in_use, row, previous)
 
@@ -202,8 +202,8 @@ class DeploymentActivities:
     def switch_current(self, rollback: RollbackInput) -> RollbackResult:
         """Point the project at another deployment whose image is really there.
 
-        Correctness: idempotent for a given target. Without one ("the previous") a repeat could switch back; the target is
-        therefore resolved by the API, which asks for it by id.
+        Correctness: idempotent by the call's key, under which the switch is recorded in the transaction that makes it. The target
+        is resolved by the API, which asks for it by id: "the previous one" would be another one after the switch.
         """
         try:
             with transaction(self._database) as session:
@@ -215,14 +215,26 @@ class DeploymentActivities:
                     error_hint="deploy that version again: crewship deploy",
                 )
             with transaction(self._database) as session:
-                done = switch(session, rollback.project, target.id, rollback.actor)
+                done = switch(
+                    session,
+                    rollback.project,
+                    target.id,
+                    rollback.actor,
+                    kind=rollback.kind,
+                    key=rollback.key,
+                    with_env=rollback.with_env,
+                )
         except Unavailable as error:
             raise ApplicationError(error.detail, type="Unavailable") from error
         except CrewshipError as error:
             return RollbackResult(error_code=error.code, error_detail=error.detail, error_hint=error.hint)
         self._spares.later(self._in_use, target, done.previous)
         return RollbackResult(
-            deployment_id=done.deployment_id, previous_deployment_id=done.previous, changed=done.changed
+            deployment_id=done.deployment_id,
+            previous_deployment_id=done.previous,
+            changed=done.changed,
+            env_version=done.env_version,
+            previous_env_version=done.previous_env_version,
         )
 
     # --- parts --------------------------------------------------------------------------------------------------------

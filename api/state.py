@@ -32,6 +32,8 @@ class Sealing(Protocol):
 
     def seal(self, value: str, context: str) -> str: ...
 
+    def open(self, sealed: str, context: str) -> str: ...
+
 
 @dataclass
 class Platform:

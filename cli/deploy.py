@@ -36,6 +36,10 @@ def deploy(
     rollback: Annotated[
         bool, typer.Option("--rollback", help="Make DEP current, or the one that was before; nothing is built.")
     ] = False,
+    with_env: Annotated[
+        bool,
+        typer.Option("--with-env", help="With --rollback: restore the env vars too, as DEP last ran with them."),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the Deployment (or rollback) as JSON.")] = False,
 ) -> None:
     """Deploy the crew in a folder.
@@ -55,8 +59,10 @@ def deploy(
     if rollback:
         if all_ or not activate:
             raise Usage(f"--rollback does not go with {'--all' if all_ else '--no-activate'}")
-        roll_back(ctx, path, project, name, as_json=as_json)
+        roll_back(ctx, path, project, name, with_env=with_env, as_json=as_json)
         return
+    if with_env:
+        raise Usage("--with-env goes with --rollback: a deploy leaves the env vars as they are")
     folder = Path(path or ".")
     if not folder.is_dir():
         hint = f"to go back to it: crewship deploy --rollback {path}" if (path or "").startswith("dep_") else None
@@ -165,7 +171,7 @@ def say_ready(found: dict[str, Any], project: str, took: str) -> None:
     else:
         say_done(f"Built {paint(found['id'], BOLD)} of {project} ({took}); it is not current")
         say_next(f"crewship invoke {found['id']} --stream", "try it")
-        say_next(f"crewship deploy --rollback {found['id']}{option}", "make it current")
+        say_next(f"crewship deployments promote {found['id']}", "make it current")
 
 
 def say_failed(found: dict[str, Any], view: "BuildView") -> None:
@@ -191,12 +197,10 @@ def say_failed(found: dict[str, Any], view: "BuildView") -> None:
 
 
 def roll_back(
-    ctx: typer.Context, deployment: str | None, project: str | None, name: str | None, *, as_json: bool
+    ctx: typer.Context, deployment: str | None, project: str | None, name: str | None, *, with_env: bool, as_json: bool
 ) -> None:
     """Make another deployment current; no build."""
     from cli.client import segment
-    from cli.human import duration
-    from cli.output import data_json, say, say_done, say_next
     from crewship.errors import NotFound, Usage
 
     folder = Path.cwd()
@@ -218,22 +222,53 @@ def roll_back(
         else:
             chosen = choose_project(project, name, folder)
             target = chosen.name
+        body: dict[str, Any] = {"with_env": True} if with_env else {}
         try:
             done = client.post(
-                f"/projects/{segment(target)}/rollback", {"deployment_id": deployment} if deployment else {}
+                f"/projects/{segment(target)}/rollback", body | ({"deployment_id": deployment} if deployment else {})
             )
         except NotFound as error:
             raise (chosen.explain(error) if chosen else error) from None
+    say_switched(done, "is on {} again", as_json=as_json)
+
+
+def say_switched(done: dict[str, Any], words: str, *, as_json: bool) -> None:
+    """What a rollback or a promotion has done; ``words`` have a place for the deployment's id."""
+    from cli.human import duration
+    from cli.output import data_json, say, say_done, say_next
+
     if as_json:
         data_json(done)
-        return
+    project, deployment, previous = done["project"], done["deployment_id"], done.get("previous_deployment_id")
     if not done["changed"]:
-        say(f"{done['project']} is on {done['deployment_id']} already")
+        if not as_json:
+            say(f"{project} is on {deployment} already")
         return
-    say_done(f"{done['project']} is on {done['deployment_id']} again ({duration(done['duration_ms'])})")
-    if done.get("previous_deployment_id"):
-        option = "" if choose_here(done["project"]) else f" -p {done['project']}"
-        say_next(f"crewship deploy --rollback {done['previous_deployment_id']}{option}", "undo")
+    option = "" if choose_here(project) else f" -p {project}"
+    if not as_json:
+        say_done(f"{project} {words.format(deployment)} ({duration(done['duration_ms'])})")
+    say_env(done.get("env"), deployment)
+    if previous and not as_json:
+        restored = " --with-env" if (done.get("env") or {}).get("restored") else ""
+        say_next(f"crewship deploy --rollback {previous}{option}{restored}", "undo")
+
+
+def say_env(env: dict[str, Any] | None, deployment: str) -> None:
+    """How the env vars stand to those that a deployment last ran with; names only."""
+    from cli.output import say, say_warning
+
+    if env is None:
+        return
+    if env["restored"]:
+        say(f"  env vars are those of version {env['deployment_version']} again, as version {env['version']}")
+        return
+    changes = env["changes"]
+    parts = [f"{word} {', '.join(changes[word])}" for word in ("added", "removed", "changed") if changes[word]]
+    if parts:
+        say_warning(
+            f"the env vars have changed since {deployment} was current, and stay as they are: {'; '.join(parts)}"
+        )
+        say(f"  --with-env restores version {env['deployment_version']} of them")
 
 
 def projects_of(folder: Path) -> list[str]:

@@ -1,4 +1,4 @@
-"""``crewship deployments``: list and show."""
+"""``crewship deployments``: list, show, compare, promote; the history of what was current."""
 
 from typing import Annotated, Any
 
@@ -6,7 +6,9 @@ import typer
 
 from cli.options import Json, Name, Project, choose_project, connect
 
-app = typer.Typer(no_args_is_help=True, help="List and show deployments.")
+Deployment = Annotated[str, typer.Argument(metavar="DEP", help="The deployment's id: dep_...")]
+
+app = typer.Typer(no_args_is_help=True, help="List, show, compare and promote deployments.")
 
 
 @app.command("list")
@@ -53,7 +55,7 @@ def list_deployments(
 @app.command("show")
 def show_deployment(
     ctx: typer.Context,
-    deployment: Annotated[str, typer.Argument(metavar="DEP", help="The deployment's id: dep_...")],
+    deployment: Deployment,
     as_json: Json = False,
 ) -> None:
     """Show a deployment: how its build went and what it runs."""
@@ -101,3 +103,70 @@ def print_deployment(found: dict[str, Any]) -> None:
             ("traceback", error.get("traceback") or ""),
         ]
     )
+
+
+@app.command("promote")
+def promote_deployment(
+    ctx: typer.Context,
+    deployment: Deployment,
+    with_env: Annotated[
+        bool, typer.Option("--with-env", help="Restore the env vars too, as it last ran with them.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Make a deployment that is ready its project's current one; nothing is built.
+
+    Also one that was deployed with --no-activate.
+    """
+    from cli.client import segment
+    from cli.deploy import say_switched
+
+    with connect(ctx) as client:
+        done = client.post(f"/deployments/{segment(deployment)}/promote", {"with_env": True} if with_env else {})
+    say_switched(done, "is on {} now", as_json=as_json)
+
+
+@app.command("history")
+def show_history(
+    ctx: typer.Context,
+    project: Project = None,
+    name: Name = None,
+    limit: Annotated[int, typer.Option("--limit", metavar="N", min=1, help="At most so many.")] = 20,
+    as_json: Json = False,
+) -> None:
+    """Show what was current when: each deploy, rollback and promotion with who made it, the newest first."""
+    from cli.client import segment
+    from cli.human import age
+    from cli.output import data_json, say, table
+    from crewship.errors import NotFound
+
+    chosen = choose_project(project, name)
+    with connect(ctx) as client:
+        try:
+            listed = client.pages(f"/projects/{segment(chosen.name)}/activations", "activations", limit=limit)
+        except NotFound as error:
+            raise chosen.explain(error) from None
+    if as_json:
+        data_json(listed)
+        return
+    if not listed["activations"]:
+        say(f"{chosen.name} has had no current deployment yet; crewship deploy makes one")
+        return
+    table(
+        ["when", "what", "from", "to", "env", "by"],
+        [
+            [age(item["at"]), item["kind"], item["previous_deployment_id"] or "-", item["deployment_id"],
+             _env_step(item), item["by_name"] or item["by"]]
+            for item in listed["activations"]
+        ],
+    )  # fmt: skip
+    if listed["next_cursor"]:
+        say("  … and more: --limit")
+
+
+def _env_step(activation: dict[str, Any]) -> str:
+    """The env version of a switch; both when it restored another one."""
+    before, after = activation["previous_env_version"], activation["env_version"]
+    if after is None:
+        return "-"
+    return f"v{after}" if before == after else f"v{before} → v{after}"

@@ -54,8 +54,16 @@ def set_env(
 
 
 @app.command("list")
-def list_env(ctx: typer.Context, project: Project = None, name: Name = None, as_json: Json = False) -> None:
-    """List the variables' names; a value is never shown."""
+def list_env(
+    ctx: typer.Context,
+    project: Project = None,
+    name: Name = None,
+    version: Annotated[
+        int | None, typer.Option("--version", metavar="N", min=0, help="As they were; default: as they are.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """List the variables' names and the version that runs use; a value is never shown."""
     from cli.client import segment
     from cli.human import age
     from cli.output import data_json, say, table
@@ -64,16 +72,21 @@ def list_env(ctx: typer.Context, project: Project = None, name: Name = None, as_
     chosen = choose_project(project, name)
     with connect(ctx) as client:
         try:
-            answer = client.get(f"/projects/{segment(chosen.name)}/env")
+            answer = client.get(f"/projects/{segment(chosen.name)}/env", version=version)
         except NotFound as error:
             raise chosen.explain(error) from None
     if as_json:
         data_json(answer)
-    elif answer["env"]:
+        return
+    if answer["env"]:
         table(
             ["name", "value", "updated"],
             [[item["name"], item.get("preview") or "…", age(item["updated_at"])] for item in answer["env"]],
         )
+    if answer["version"] != answer["current_version"]:
+        say(f"Version {answer['version']} of {chosen.name}; runs use version {answer['current_version']}")
+    elif answer["env"]:
+        say(f"Version {answer['version']}, which runs of {chosen.name} use from their start on")
     else:
         say(f"{chosen.name} has no variables; crewship env set NAME=VALUE")
 

@@ -167,7 +167,7 @@ async def rollback(client: Client, rollback: RollbackInput, queue: str) -> Rollb
     """Swap a project's pointer by ``RollbackWorkflow`` and wait for it (one round trip: update-with-start).
 
     Args:
-        queue: Task queue of the host that has the target's image.
+        queue: Task queue of the host that has the target's image; the workflow runs there too.
 
     Raises:
         Unavailable: the workflow engine does not answer, or what the host needs (its engine, the database) does not.
@@ -176,11 +176,11 @@ async def rollback(client: Client, rollback: RollbackInput, queue: str) -> Rollb
         "Rollback",
         args=[rollback, queue],
         id=f"rollback-{rollback.project}-{new_id('x')[2:]}",
-        task_queue=contracts.WORKFLOW_QUEUE,
+        task_queue=queue,
         id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
         result_type=RollbackResult,
         search_attributes=_attributes(rollback.project, rollback.deployment_id, None),
-        static_summary=f"rollback {rollback.project}",
+        static_summary=f"{rollback.kind} {rollback.project}",
         execution_timeout=timedelta(seconds=60),
     )
     try:

@@ -158,6 +158,7 @@ async def workers(settings: Settings, client: Client) -> AsyncIterator[list[Work
             Worker(
                 client,
                 task_queue=contracts.host_queue(settings.host),
+                workflows=[RollbackWorkflow],  # does its work in its one workflow task
                 activities=[
                     containers.stop_container,
                     containers.finish_container,
@@ -171,6 +172,7 @@ async def workers(settings: Settings, client: Client) -> AsyncIterator[list[Work
                 ],
                 activity_executor=executors[1],
                 max_concurrent_activities=_CONTROL_SLOTS,
+                workflow_runner=sandbox_runner(),
                 graceful_shutdown_timeout=_GRACEFUL,
                 max_heartbeat_throttle_interval=timedelta(seconds=1),
             ),

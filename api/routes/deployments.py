@@ -194,6 +194,7 @@ async def _record(
             activate=activate,
             source_key=source_key(upload.sha256),
             source_sha256=upload.sha256,
+            env_version=owner.env_version,
             created_by=caller.key_id,
         )
         session.add(row)

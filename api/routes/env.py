@@ -1,10 +1,11 @@
 """Env vars of a project: set and unset, never read back. Each change makes a version, and a run keeps the one it began with."""
 
 import re
+from typing import Annotated
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 from pydantic import Field
-from sqlmodel import Session, col, select, update
+from sqlmodel import Session, col, update
 
 from api.auth import DeployCaller, ReadCaller
 from api.lookups import check_project_name, get_project, require_live
@@ -12,8 +13,9 @@ from api.state import PlatformDep
 from api.values import escaped
 from api.wire import Body, Read, Time
 from crewship.clock import now
-from crewship.db import ensure_project
-from crewship.errors import Unprocessable
+from crewship.db import ensure_project, env_rows
+from crewship.environment import next_version
+from crewship.errors import NotFound, Unprocessable
 from crewship.models import EnvVar, Project
 
 router = APIRouter(prefix="/projects/{project}/env", tags=["env"])
@@ -43,20 +45,39 @@ class EnvVarRead(Read):
 
 
 class EnvPage(Read):
+    version: int
+    """Of these variables."""
+    current_version: int
+    """Of those that runs use that begin now."""
     env: list[EnvVarRead]
 
 
 @router.get("")
-async def list_env(project: str, platform: PlatformDep, caller: ReadCaller) -> EnvPage:
-    """List the env vars' names."""
+async def list_env(
+    project: str,
+    platform: PlatformDep,
+    caller: ReadCaller,
+    version: Annotated[int | None, Query(ge=0, description="An earlier version; left out: the one in force")] = None,
+) -> EnvPage:
+    """List the env vars' names, as they are or as they were at a version."""
 
-    def read(session: Session) -> list[EnvVar]:
-        get_project(session, caller, project)
-        query = select(EnvVar).where(EnvVar.project == project, col(EnvVar.until_version).is_(None))
-        return list(session.exec(query.order_by(col(EnvVar.name))))
+    def read(session: Session) -> EnvPage:
+        current = get_project(session, caller, project).env_version
+        wanted = current if version is None else version
+        if wanted > current:
+            raise NotFound(
+                f"Project {project!r} has no version {wanted} of its env vars",
+                code="env_version_not_found",
+                hint=f"the one in force is {current}",
+            )
+        rows = sorted(env_rows(session, project, wanted).values(), key=lambda row: row.name)
+        return EnvPage(
+            version=wanted,
+            current_version=current,
+            env=[EnvVarRead(name=row.name, updated_at=row.updated_at, preview=row.preview) for row in rows],
+        )
 
-    rows = await platform.transact(read)
-    return EnvPage(env=[EnvVarRead(name=row.name, updated_at=row.updated_at, preview=row.preview) for row in rows])
+    return await platform.transact(read)
 
 
 @router.patch("")
@@ -71,13 +92,7 @@ async def update_env(project: str, body: EnvUpdate, platform: PlatformDep, calle
         require_live(ensure_project(session, project))
         if not sealed and not body.unset:
             return session.get_one(Project, project).env_version
-        # The version is taken first: it is the lock that keeps two changes apart.
-        version = session.exec(
-            update(Project)
-            .where(col(Project.name) == project)
-            .values(env_version=col(Project.env_version) + 1)
-            .returning(col(Project.env_version))
-        ).scalar_one()
+        version = next_version(session, project)
         session.exec(
             update(EnvVar)
             .where(
@@ -98,7 +113,7 @@ async def update_env(project: str, body: EnvUpdate, platform: PlatformDep, calle
             )
             for name, value in sealed.items()
         )
-        return int(version)
+        return version
 
     return EnvVersion(version=await platform.transact(apply))
 

@@ -54,6 +54,7 @@ class FakeDispatch:
         self.garbage_result = GarbageResult(removals=[], more=False)
         self.worker_count = 1
         self.on_cancel: Callable[[str], None] | None = None
+        self.on_rollback: Callable[[RollbackInput], RollbackResult] | None = None
 
     def _up(self, call: str) -> None:
         if call in self.down or "all" in self.down:
@@ -89,7 +90,7 @@ class FakeDispatch:
     async def rollback(self, rollback: RollbackInput, queue: str) -> RollbackResult:
         self._up("rollback")
         self.rollbacks.append((rollback, queue))
-        return self.rollback_result
+        return self.on_rollback(rollback) if self.on_rollback is not None else self.rollback_result
 
     async def collect_garbage(self, garbage: GarbageInput) -> GarbageResult:
         self._up("collect_garbage")

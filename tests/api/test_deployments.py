@@ -139,7 +139,7 @@ async def test_rollback_goes_to_the_host_that_has_the_image(ready: Api) -> None:
     body = response.json()
     assert (response.status_code, body) == (200, {
         "project": "crew", "deployment_id": "dep_1", "previous_deployment_id": "dep_2", "changed": True,
-        "duration_ms": body["duration_ms"],
+        "env": None, "duration_ms": body["duration_ms"],
     })  # fmt: skip
     ((asked, queue),) = ready.dispatch.rollbacks
     assert (asked.project, asked.deployment_id, queue) == ("crew", "dep_2", "crewship-host-here")

@@ -82,6 +82,8 @@ class Platform:
         self.next_log: Log = Log()
         self.fail_next: list[Response] = []
         self.rollback_changed = True
+        self.env_changes: dict[str, list[str]] = {"added": [], "removed": [], "changed": []}
+        self.activations: list[dict[str, Any]] = []
         self.garbage: list[dict[str, Any]] = []
         """What retention does not keep; one goes with each call."""
         self.samples: list[dict[str, Any]] = []
@@ -101,6 +103,13 @@ class Platform:
         self.runs[run_id] = run
         self.logs[run_id] = log or Log()
         return run
+
+    def _switched(self, project: str, dep_id: str, with_env: bool) -> dict[str, Any]:
+        env = {"version": 4, "deployment_version": 2, "restored": with_env, "changes": self.env_changes}
+        return {
+            "project": project, "deployment_id": dep_id, "previous_deployment_id": "dep_two", "duration_ms": 43,
+            "changed": self.rollback_changed, "env": env if self.rollback_changed else None,
+        }  # fmt: skip
 
     # --- server -------------------------------------------------------------------------------------------------------
 
@@ -161,14 +170,14 @@ class Platform:
             return Response(status_code=202)
 
         @app.get("/v1/projects/{name}/env")
-        def env(name: str) -> Any:
+        def env(name: str, version: int | None = None) -> Any:
             if name not in self.projects:
                 return problem(404, "project_not_found", f"there is no project {name}")
             rows = [
                 {"name": key, "updated_at": AT, "secret": True, "preview": f"{value[:2]}…"}
                 for key, value in sorted(self.env.get(name, {}).items())
             ]
-            return {"env": rows}
+            return {"version": version if version is not None else 2, "current_version": 2, "env": rows}
 
         @app.patch("/v1/projects/{name}/env")
         async def patch_env(name: str, request: Request) -> Any:
@@ -213,11 +222,18 @@ class Platform:
 
         @app.post("/v1/projects/{name}/rollback")
         async def rollback(name: str, request: Request) -> Any:
-            wanted = (await request.json()).get("deployment_id")
-            return {
-                "project": name, "deployment_id": wanted or "dep_one", "previous_deployment_id": "dep_two",
-                "changed": self.rollback_changed, "duration_ms": 43,
-            }  # fmt: skip
+            body = await request.json()
+            return self._switched(name, body.get("deployment_id") or "dep_one", bool(body.get("with_env")))
+
+        @app.post("/v1/deployments/{dep_id}/promote")
+        async def promote(dep_id: str, request: Request) -> Any:
+            return self._switched("research-crew", dep_id, bool((await request.json()).get("with_env")))
+
+        @app.get("/v1/projects/{name}/activations")
+        def activations(name: str) -> Any:
+            if name not in self.projects:
+                return problem(404, "project_not_found", f"there is no project {name}")
+            return {"activations": self.activations, "next_cursor": None}
 
         @app.post("/v1/runs", status_code=202)
         async def invoke(request: Request) -> Any:

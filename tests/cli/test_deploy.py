@@ -167,3 +167,26 @@ def test_projects(crewship: Any, platform: Platform) -> None:
     assert crewship("projects", "delete", "other", "--yes").exit_code == 4
     assert crewship("projects", "delete", "research-crew", "--yes").exit_code == 0
     assert platform.projects == {}
+
+
+def test_a_rollback_says_which_vars_differ(crewship: Any, platform: Platform, project: Path) -> None:
+    platform.env_changes = {"added": ["NEW"], "removed": [], "changed": ["KEY", "MODEL"]}
+    assert crewship("deploy", "--rollback").stderr.splitlines() == [
+        "✓ research-crew is on dep_one again (43 ms)",
+        "warning: the env vars have changed since dep_one was current, and stay as they are: "
+        "added NEW; changed KEY, MODEL",
+        "  --with-env restores version 2 of them",
+        "  undo: crewship deploy --rollback dep_two",
+    ]
+    as_json = crewship("deploy", "--rollback", "--json")
+    assert json.loads(as_json.stdout)["env"]["changes"]["added"] == ["NEW"]
+    assert as_json.stderr.startswith("warning: the env vars have changed")
+    assert crewship("deploy", "--rollback", "--with-env").stderr.splitlines() == [
+        "✓ research-crew is on dep_one again (43 ms)",
+        "  env vars are those of version 2 again, as version 4",
+        "  undo: crewship deploy --rollback dep_two --with-env",
+    ]
+    assert ("POST", "/v1/projects/research-crew/rollback", {"with_env": True}) in platform.requests
+    refused = crewship("deploy", "--with-env")
+    assert refused.exit_code == 2
+    assert "--with-env goes with --rollback" in refused.stderr
