@@ -24,6 +24,7 @@ from activities.log_writer import LogLines, LogWriter
 from activities.pulse import Pulse
 from activities.run_spec import container_limits, network_of, open_env, warmth_of
 from activities.spares import Spares
+from crewship import contents
 from crewship.clock import now, rfc3339
 from crewship.config import DeploymentConfig
 from crewship.contracts import (
@@ -31,6 +32,8 @@ from crewship.contracts import (
     CloseDeploymentInput,
     DeploymentRef,
     Head,
+    RecognizeInput,
+    RecognizeResult,
     RollbackInput,
     RollbackResult,
     RunError,
@@ -48,6 +51,7 @@ from crewship.projects import rollback_target, switch
 from crewship.redaction import Redactor
 from crewship.sealing import Sealer
 from crewship.settings import Settings
+from crewship.source import Limits, files_of
 from crewship.storage import ObjectMissing, ObjectStore
 from crewship.tail import TailPublisher
 
@@ -55,6 +59,8 @@ logger = logging.getLogger(__name__)
 
 _SMOKE_EPOCH = 1000
 """Epochs of the smoke boot's log writers: above every build attempt's."""
+_CANCEL_POLL_SECONDS = 0.5
+"""How late a cancel is seen; a query of the workflow each time, and builds are few."""
 
 
 class BuildLog:
@@ -108,7 +114,8 @@ class DeploymentActivities:
         """Fetch and verify the source, build its image.
 
         Correctness: may be repeated; the image is a function of its inputs, and what a killed attempt left in the engine's
-        cache is used or built again. The log says that it was tried again.
+        cache is used or built again. The log says that it was tried again. What the deployment consists of is kept before the
+        row says that there is an image.
         """
         attempt = activity.info().attempt
 
@@ -120,6 +127,9 @@ class DeploymentActivities:
             with tempfile.TemporaryDirectory(prefix="crewship-build-") as folder:
                 source = Path(folder) / "source.tar.gz"
                 self._fetch(deployment, source)
+                with source.open("rb") as stream:
+                    files = files_of(stream, Limits.of(self._settings.max_source_bytes))
+                contents.keep_files(self._store, deployment.id, files)
                 built = self._builder.build(
                     deployment.id,
                     deployment.project,
@@ -128,10 +138,13 @@ class DeploymentActivities:
                     log,
                     stop,
                 )
+            contents.keep_build(self._store, deployment.id, contents.Build.of(built))
             with transaction(self._database) as session:
                 row = session.get(Deployment, deployment.id)
                 if row is not None:
                     row.image = built.image_id
+                    row.base_image, row.base_python = built.base.image_id, built.base.python
+                    row.python, row.recipe = built.python, built.recipe
                     session.add(row)
 
         return self._step(ref, epoch=attempt, work=build, first=attempt == 1)
@@ -197,6 +210,26 @@ class DeploymentActivities:
                 row.last_seq = last_seq
                 session.add(row)
         self._tail.publish(workflow_id, b'{"closed":true}')
+
+    @activity.defn
+    def recognize(self, asked: RecognizeInput) -> RecognizeResult:
+        """Whether a deployment is what would come of building its source and config once more, and its image is there.
+
+        Correctness: may be repeated; it changes nothing.
+        """
+        with transaction(self._database) as session:
+            row = session.get(Deployment, asked.deployment_id)
+        try:
+            same = (
+                row is not None
+                and row.image is not None
+                and row.recipe == self._builder.recipe
+                and self._engine.image_exists(row.image)
+                and row.base_image == self._builder.base_now(row.base_python)
+            )
+        except Unavailable as error:
+            raise ApplicationError(error.detail, type="Unavailable") from error
+        return RecognizeResult(same=same)
 
     @activity.defn
     def switch_current(self, rollback: RollbackInput) -> RollbackResult:
@@ -298,7 +331,7 @@ class DeploymentActivities:
 
     def _watch_cancel(self, workflow_id: str, stop: threading.Event) -> None:
         """Stop the work once the workflow was asked to cancel."""
-        while not stop.wait(2.0):
+        while not stop.wait(_CANCEL_POLL_SECONDS):
             try:
                 if self._bridge.head(workflow_id).cancel_requested:
                     stop.set()

@@ -21,7 +21,7 @@ from api.dispatch import Dispatch, TemporalDispatch
 from api.feed import Feeds, LogState
 from api.limits import BodyLimit
 from api.metrics import Metrics, RequestMetrics
-from api.routes import activations, artifacts, deployments, env, events, gc, health, projects, runs, samples
+from api.routes import activations, artifacts, contents, deployments, env, events, gc, health, projects, runs, samples
 from api.state import Platform, State, read_log_state
 from api.tokens import StreamTokens
 from crewship import db, temporal
@@ -103,7 +103,7 @@ def create_app(
     )
     problems.install(app)
     app.include_router(health.router)
-    for routes in (projects, env, deployments, activations, runs, samples, events, artifacts, gc):
+    for routes in (projects, env, deployments, contents, activations, runs, samples, events, artifacts, gc):
         app.include_router(routes.router, prefix="/v1")
     return app
 

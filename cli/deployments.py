@@ -1,5 +1,6 @@
-"""``crewship deployments``: list, show, compare, promote; the history of what was current."""
+"""``crewship deployments``: list, show, compare, promote, cancel; the history of what was current."""
 
+import sys
 from typing import Annotated, Any
 
 import typer
@@ -8,7 +9,7 @@ from cli.options import Json, Name, Project, choose_project, connect
 
 Deployment = Annotated[str, typer.Argument(metavar="DEP", help="The deployment's id: dep_...")]
 
-app = typer.Typer(no_args_is_help=True, help="List, show, compare and promote deployments.")
+app = typer.Typer(no_args_is_help=True, help="List, show, compare, promote and cancel deployments.")
 
 
 @app.command("list")
@@ -56,18 +57,76 @@ def list_deployments(
 def show_deployment(
     ctx: typer.Context,
     deployment: Deployment,
+    lock: Annotated[
+        bool, typer.Option("--lock", help="Print the Python packages that it was built with, a requirement a line.")
+    ] = False,
+    sbom: Annotated[
+        bool, typer.Option("--sbom", help="Print its bill of materials: CycloneDX JSON, with base and system packages.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Show a deployment: how its build went and what it runs."""
+    """Show a deployment: its build, what it runs, what it is made of."""
     from cli.client import segment
-    from cli.output import data_json
+    from cli.output import data, data_json
+    from crewship.errors import Usage
 
+    if lock + sbom + as_json > 1:
+        raise Usage("--lock, --sbom and --json are three documents: ask for one at a time")
+    path = f"/deployments/{segment(deployment)}"
     with connect(ctx) as client:
-        found = client.get(f"/deployments/{segment(deployment)}")
-    if as_json:
+        if lock or sbom:
+            text = client.text(f"{path}/{'lock' if lock else 'sbom'}")
+        else:
+            found = client.get(path)
+    if lock or sbom:
+        data(text.removesuffix("\n"))
+    elif as_json:
         data_json(found)
     else:
         print_deployment(found)
+
+
+@app.command("diff")
+def diff_deployments(
+    ctx: typer.Context,
+    before: Annotated[str, typer.Argument(metavar="A", help="A deployment's id.")],
+    after: Annotated[str, typer.Argument(metavar="B", help="Another one's, which is compared with it.")],
+    as_json: Json = False,
+) -> None:
+    """Show what differs between two deployments.
+
+    That is files, packages, config, base image, and env vars (names only).
+    """
+    from cli.client import segment
+    from cli.diff import lines
+    from cli.output import data, data_json, paint_for, say
+
+    with connect(ctx) as client:
+        found = client.get(f"/deployments/{segment(before)}/diff/{segment(after)}")
+    if as_json:
+        data_json(found)
+        return
+    for line in lines(found, paint_for(sys.stdout)):
+        data(line)
+    if found["same"]:
+        say(f"{before} and {after} have the same files, packages and config")
+
+
+@app.command("cancel")
+def cancel_deployment(ctx: typer.Context, deployment: Deployment, as_json: Json = False) -> None:
+    """Stop a build; what was current stays current."""
+    from cli.client import segment
+    from cli.output import data_json, say, say_done, say_next
+
+    with connect(ctx) as client:
+        found = client.post(f"/deployments/{segment(deployment)}/cancel")
+    if as_json:
+        data_json(found)
+    elif found["status"] in ("ready", "failed"):
+        say(f"{found['id']} is {found['status']} already")
+    else:
+        say_done(f"{found['id']} is being canceled")
+        say_next(f"crewship deployments show {found['id']}", "see how it ends")
 
 
 def _image(found: dict[str, Any]) -> str:
@@ -95,7 +154,8 @@ def print_deployment(found: dict[str, Any]) -> None:
             ("built", built),
             ("framework", str(config.get("framework") or "")),
             ("entrypoint", str(config.get("entrypoint") or "")),
-            ("python", str(config.get("python") or "")),
+            ("python", str(found.get("python") or config.get("python") or "")),
+            ("base", found.get("base_image") or ""),
             ("image", _image(found)),
             ("source", found.get("source_sha256") or ""),
             ("error", f"{error.get('message', '')} [{error.get('code', '')}]" if error else ""),
@@ -114,9 +174,9 @@ def promote_deployment(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Make a deployment that is ready its project's current one; nothing is built.
+    """Make a ready deployment its project's current one.
 
-    Also one that was deployed with --no-activate.
+    Nothing is built. It may be one that was deployed with --no-activate, or an earlier one.
     """
     from cli.client import segment
     from cli.deploy import say_switched
@@ -134,7 +194,10 @@ def show_history(
     limit: Annotated[int, typer.Option("--limit", metavar="N", min=1, help="At most so many.")] = 20,
     as_json: Json = False,
 ) -> None:
-    """Show what was current when: each deploy, rollback and promotion with who made it, the newest first."""
+    """Show what was current when, the newest first.
+
+    That is each deploy, rollback and promotion, with who made it.
+    """
     from cli.client import segment
     from cli.human import age
     from cli.output import data_json, say, table

@@ -63,7 +63,10 @@ def list_env(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """List the variables' names and the version that runs use; a value is never shown."""
+    """List the variables' names; a value is never shown.
+
+    The version that runs use is named, or the one that is asked for is listed.
+    """
     from cli.client import segment
     from cli.human import age
     from cli.output import data_json, say, table

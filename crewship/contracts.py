@@ -377,6 +377,7 @@ class RecognizeInput(Message):
     """Whether a deployment is what another one would be whose source and config are the same."""
 
     deployment_id: str
+    project: str
 
 
 class RecognizeResult(Message):

@@ -39,12 +39,12 @@ class Deployment(SQLModel, table=True):
     source_removed_at: datetime | None = None
     base_image: str | None = None
     """Image id (digest) of what it is built on."""
-    base_name: str | None = None
-    """What that image was called."""
+    base_python: str | None = None
+    """Version of Python that the base was asked for; None: any."""
     python: str | None = None
     """Version of its interpreter."""
     recipe: str | None = None
-    """Digest of how it was built (``ImageBuilder.recipe``)."""
+    """Digest of how it was built (``ImageBuilder.recipe``); None until it is."""
     env_version: int | None = None
     """Of the project when it was deployed; None: of a deployment that is older than this column."""
     created_by: str = ""

@@ -47,6 +47,7 @@ from workflows.deploy import DeployWorkflow
 from workflows.garbage import GarbageWorkflow
 from workflows.maintenance import MaintenanceWorkflow
 from workflows.project import DeleteProjectWorkflow
+from workflows.recognition import RecognizeWorkflow
 from workflows.rollback import RollbackWorkflow
 from workflows.run import RunWorkflow
 
@@ -158,7 +159,7 @@ async def workers(settings: Settings, client: Client) -> AsyncIterator[list[Work
             Worker(
                 client,
                 task_queue=contracts.host_queue(settings.host),
-                workflows=[RollbackWorkflow],  # does its work in its one workflow task
+                workflows=[RollbackWorkflow, RecognizeWorkflow],  # do their work in their one workflow task
                 activities=[
                     containers.stop_container,
                     containers.finish_container,
@@ -166,6 +167,7 @@ async def workers(settings: Settings, client: Client) -> AsyncIterator[list[Work
                     deployments.smoke_boot,
                     deployments.mark_ready,
                     deployments.switch_current,
+                    deployments.recognize,
                     maintenance.sweep_containers,
                     garbage.collect_on_host,
                     projects.remove_images,

@@ -72,6 +72,15 @@ class Platform:
         self.uploads: list[tuple[str, bytes, str | None]] = []
         self.cancels: list[bool] = []
         """``force`` of each cancel."""
+        self.sources: dict[str, bytes] = {}
+        """Digest → archive that was sent before."""
+        self.unchanged: str | None = None
+        """The deployment that any source is recognized as."""
+        self.build_cancels: list[str] = []
+        self.on_build_cancel: Any = None
+        self.documents: dict[str, str] = {}
+        """Path below a deployment → text."""
+        self.diff: dict[str, Any] = {}
         self.next_cancels: list[list[str]] = []
         """Run ids that each bulk cancel answers with."""
         self.canceled = threading.Event()
@@ -192,8 +201,15 @@ class Platform:
         @app.post("/v1/projects/{name}/deployments", status_code=202)
         async def deploy(name: str, request: Request) -> Any:
             async with request.form() as form:
-                source: Any = form["source"]
-                self.uploads.append((name, await source.read(), str(form["name"]) if "name" in form else None))
+                table = str(form["name"]) if "name" in form else None
+                source: Any = form.get("source")
+                digest = str(form.get("source_sha256"))
+                content = self.sources.get(digest) if source is None else await source.read()
+            if content is None:
+                return problem(404, "source_unknown", "the project has no such source")
+            if source is None and self.unchanged is not None and "force" not in request.query_params:
+                return JSONResponse(self.deployments[self.unchanged] | {"unchanged": True})
+            self.uploads.append((name, content, table))
             dep_id = f"dep_new{len(self.uploads)}"
             activate = request.query_params.get("activate") != "false"
             final = {
@@ -215,6 +231,25 @@ class Platform:
         @app.get("/v1/deployments/{dep_id}")
         def deployment(dep_id: str) -> Any:
             return self.deployments.get(dep_id) or problem(404, "deployment_not_found", f"there is no {dep_id}")
+
+        @app.get("/v1/deployments/{dep_id}/diff/{other}")
+        def diff(dep_id: str, other: str) -> Any:
+            return {"before": dep_id, "after": other} | self.diff
+
+        @app.get("/v1/deployments/{dep_id}/lock")
+        def lock(dep_id: str) -> Any:
+            return Response(self.documents["lock"], media_type="text/plain")
+
+        @app.get("/v1/deployments/{dep_id}/sbom")
+        def sbom(dep_id: str) -> Any:
+            return Response(self.documents["sbom"], media_type="application/vnd.cyclonedx+json")
+
+        @app.post("/v1/deployments/{dep_id}/cancel", status_code=202)
+        def cancel_build(dep_id: str) -> Any:
+            self.build_cancels.append(dep_id)
+            if self.on_build_cancel is not None:
+                self.on_build_cancel(dep_id)
+            return self.deployments[dep_id]
 
         @app.get("/v1/deployments/{dep_id}/events")
         def build_events(dep_id: str, after: int = 0) -> Any:

@@ -8,7 +8,7 @@ down_revision = "0008"
 
 _DEPLOYMENT = {
     "base_image": sa.String,
-    "base_name": sa.String,
+    "base_python": sa.String,
     "python": sa.String,
     "recipe": sa.String,
     "env_version": sa.Integer,
