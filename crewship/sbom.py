@@ -40,10 +40,12 @@ def document(
             *([Property(name="crewship:image", value=image)] if image else []),
         ],
     )
+    folder, slash, last = build.base_name.rpartition("/")  # a colon before the last slash is a registry's port
+    name, _, tag = last.partition(":")
     base = Component(
         type=ComponentType.CONTAINER,
-        name=build.base_name.rpartition(":")[0] or build.base_name,
-        version=build.base_name.rpartition(":")[2],
+        name=f"{folder}{slash}{name}",
+        version=tag or None,
         bom_ref=build.base_image,
         hashes=[HashType(alg=HashAlgorithm.SHA_256, content=build.base_image.removeprefix("sha256:"))],
     )
