@@ -115,6 +115,23 @@ async def test_rollback_answers_what_the_switch_said(client: Client, serving: Se
     assert [r.deployment_id for r in results] == [f"dep_{n}" for n in range(5)]
 
 
+async def test_a_rollback_says_soon_what_is_away(client: Client, serving: Serving) -> None:
+    tries: list[str] = []
+
+    @activity.defn(name="switch_current")
+    async def switch_current(rollback: RollbackInput) -> RollbackResult:
+        tries.append(activity.info().workflow_id or "")
+        raise ApplicationError("The container engine (Docker) cannot be reached", type="Unavailable")
+
+    async with serving([switch_current]):
+        with pytest.raises(Unavailable, match="container engine"):
+            await temporal.rollback(
+                client, RollbackInput(project="p", deployment_id="dep_1", actor="key_1"), host_queue("test")
+            )
+        assert len(tries) == 5
+        assert await client.get_workflow_handle(tries[0]).result() is None  # it has ended too
+
+
 async def test_a_rollback_that_an_api_of_before_has_started(client: Client, serving: Serving) -> None:
     """On the workflows' queue, with the switch as an activity of the host's."""
 
