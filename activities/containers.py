@@ -351,7 +351,6 @@ class ContainerActivities:
             follower.ended.set()
             watchdog.join()
             writer.close()
-            self._engine.wait(container, KILL_SECONDS)
             after = self._find(container)
             recorder.join()
         finally:
@@ -372,7 +371,16 @@ class ContainerActivities:
             sigkill_at_ms=ending.sigkill_at_ms,
             started_at_ms=follower.started_at_ms or records.started_at_ms(),
             ended_at_ms=follower.ended_at_ms or (end.result_at_ms if end is not None else None) or now_ms(),
+            gone_at_ms=self._removed(container) if end is not None and end.artifacts == 0 else None,
         )
+
+    def _removed(self, container: str) -> int | None:
+        """Remove a container that has nothing to collect, here and now: no other activity has to be waited for."""
+        try:
+            self._engine.remove(container)
+        except Unavailable:
+            return None
+        return now_ms()
 
     def _replenish(self, spec: RunSpec, after_seconds: float) -> None:
         """Have a spare made; not while the run that had none comes up, which it would slow down."""

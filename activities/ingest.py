@@ -159,6 +159,7 @@ def end_facts(end: dict[str, Any], result: ResultFacts | None) -> EndFacts:
         memory_peak_bytes=cgroup.get("memory_peak_bytes"),
         cpu_ms=cgroup.get("cpu_ms"),
         disk_bytes=end.get("disk_bytes"),
+        artifacts=end.get("artifacts"),
     )
 
 

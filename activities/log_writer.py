@@ -7,7 +7,7 @@ batch is some time ago, and longer as the log's budget of signals is used: a wor
 with a million lines is meant to need under 2,000. Batches over 16 KiB, or beyond the budget of bytes in line, go to the
 object store as zstd segments and the signal carries the pointer.
 
-Backpressure: ``write`` waits while more than 4 MiB are pending, so a slow store or engine slows the container. Nothing is
+Backpressure: ``write`` waits while more than 8 MiB are pending, so a slow store or engine slows the container. Nothing is
 dropped: a signal that fails is repeated until it is through, and only a workflow that is gone ends the writer.
 """
 
@@ -36,8 +36,8 @@ INLINE_BYTES = 16 * 1024
 """Largest batch that is signalled in line."""
 INLINE_BUDGET_BYTES = 1024 * 1024
 """Bytes in line over a log's life; a quarter of the 4 MB that a run's history may take."""
-PENDING_BYTES = 4 * 1024 * 1024
-BATCH_BYTES = 2 * 1024 * 1024
+PENDING_BYTES = 8 * 1024 * 1024
+BATCH_BYTES = 4 * 1024 * 1024
 """Text in one batch at most: what a reader has to expand to show any event of it."""
 
 SILENT_SECONDS = 1.0
@@ -45,7 +45,7 @@ SILENT_SECONDS = 1.0
 
 LINGER_SECONDS = ((400, 0.025), (800, 0.1), (1200, 0.5), (2000, 2.0), (8000, 10.0))
 """(signals used, seconds between two batches of log lines); beyond the last: 60 s, and urgent drafts wait as well."""
-BULK_LINGER_SECONDS = 0.1
+BULK_LINGER_SECONDS = 0.2
 """At least so long after a batch over ``INLINE_BYTES``: who prints that much is not read line by line, and each signal costs the
 workflow engine 5 ms of CPU."""
 

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 import uvicorn
 
 from api.app import create_app
+from api.protocol import Protocol
 from api.state import Platform
 from crewship.errors import CrewshipError
 from crewship.settings import Settings
@@ -56,6 +57,7 @@ def make_server(settings: Settings) -> Server:
         create_app(settings, on_start=on_start),
         host=settings.api_host,
         port=settings.api_port,
+        http=Protocol,
         access_log=False,  # addresses may hold stream tokens; GET /metrics counts requests by route
         log_config=None,
         server_header=False,

@@ -104,6 +104,8 @@ class EndFacts(Message):
     cpu_ms: int | None = None
     disk_bytes: int | None = None
     """What was in ``/app`` at the end."""
+    artifacts: int | None = None
+    """How many files were under ``/app/artifacts`` when nothing of the crew ran any more."""
 
 
 class ResultFacts(Message):
@@ -244,6 +246,8 @@ class ContainerFacts(Message):
     started_at_ms: int | None = None
     """When phase 2 began, and when the crew ended; the supervisor's clock, which is the host's."""
     ended_at_ms: int | None = None
+    gone_at_ms: int | None = None
+    """When the container was removed; None: it is still to be finished (``FinishInput``)."""
     memory: str = ""
     """Of runs from before ``limits``; and ``pids``."""
     pids: int = 0

@@ -76,16 +76,21 @@ class Renderer:
         """Render one event."""
         self._add(draft.at.encode(), draft.type.encode(), orjson.dumps(draft.data, option=orjson.OPT_NON_STR_KEYS))
 
-    def log(self, at: str, messages: Iterable[str], level: str, stream: str) -> None:
+    def log(self, at: str, messages: list[str], level: str, stream: str) -> None:
         """Render a ``log`` event for each message."""
-        prefix = b',"at":"%b","type":"log","data":{"message":' % at.encode()
-        suffix = b',"level":"%b","stream":"%b"}' % (level.encode(), stream.encode())
-        sha256, dumps, seq, previous, lines = hashlib.sha256, orjson.dumps, self.next_seq, self.hash, self._lines
-        for message in messages:
-            body = b'{"seq":%d%b%b%b' % (seq, prefix, dumps(message), suffix)
-            previous = sha256(previous.encode() + body).hexdigest()
-            lines.append(b'%b,"hash":"%b"}\n' % (body, previous.encode()))
+        if not messages:
+            return
+        prefix = f',"at":"{at}","type":"log","data":{{"message":"'
+        suffix = f'","level":"{level}","stream":"{stream}"}}'
+        sha256, seq, previous = hashlib.sha256, self.next_seq, self.hash
+        lines = []
+        # All are written as JSON at once. Within a JSON string no quote stands without a backslash, so `","` only divides.
+        for message in orjson.dumps(messages).decode()[2:-2].split('","'):
+            body = f'{{"seq":{seq}{prefix}{message}{suffix}'
+            previous = sha256((previous + body).encode()).hexdigest()
+            lines.append(f'{body},"hash":"{previous}"}}\n')
             seq += 1
+        self._lines.append("".join(lines).encode())
         self.next_seq, self.hash = seq, previous
 
     def take(self) -> bytes:

@@ -93,10 +93,12 @@ class ArtifactWatch:
     Attributes:
         fd: The inotify instance to poll, or -1 when there is none: then only the final scan finds artifacts.
         count: How many announcements were made.
+        found: How many files the final scan found; None before it, and when it could not look everywhere.
     """
 
     def __init__(self, root: bytes) -> None:
         self.count = 0
+        self.found: int | None = None
         self._root = root
         self._folders: dict[int, bytes] = {}  # watch → folder, relative
         self._due: dict[bytes, float] = {}  # name → when to look at it
@@ -144,8 +146,11 @@ class ArtifactWatch:
         """The final scan: the frames of every file that was not announced as it is now."""
         self._due.clear()
         names: list[bytes] = []
+        unreadable = False
         for folder, files in _walk(self._root, b""):
-            names += (os.path.join(folder, name) for name in files)
+            unreadable = unreadable or files is None
+            names += (os.path.join(folder, name) for name in files or ())
+        self.found = None if unreadable else len(names)
         return [frame for name in sorted(names) for frame in self._announce(name, 0.0)]
 
     def close(self) -> None:
@@ -185,15 +190,17 @@ class ArtifactWatch:
     def _scan(self, folder: bytes, now: float) -> None:
         """Mark the files that are in ``folder`` and below already."""
         for path, files in _walk(self._root, folder, self._add_watch):
-            for name in files:
+            for name in files or ():
                 if not _is_being_written(os.path.join(self._root, path, name)):
                     self._mark(os.path.join(path, name), now)
 
 
 def _walk(
     root: bytes, folder: bytes, enter: "Callable[[bytes], None] | None" = None
-) -> "Iterator[tuple[bytes, list[bytes]]]":
+) -> "Iterator[tuple[bytes, list[bytes] | None]]":
     """``(folder, its files)`` for ``folder`` and all below, relative to ``root``; links are not followed.
+
+    None stands for the files of a folder that cannot be read.
 
     ``enter`` is called with each folder below before it is read: what is put in it after that is seen by its watch.
     """
@@ -208,7 +215,10 @@ def _walk(
                         folders.append(os.path.join(folder, entry.name))
                     elif entry.is_file(follow_symlinks=False):
                         files.append(entry.name)
+        except FileNotFoundError:
+            continue
         except OSError:
+            yield folder, None
             continue
         yield folder, files
         for below in folders:

@@ -501,6 +501,7 @@ class Session:
                 "sigterm_at": self._sigterm_at,
                 "cgroup": used,
                 "disk_bytes": self._disk_bytes,
+                "artifacts": self._artifacts.found,
             },
         )
         self._end_at = now

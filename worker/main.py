@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 from temporalio.client import Client
-from temporalio.worker import Worker
+from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 from activities.abandoned import AbandonedActivities
 from activities.bridge import TemporalBridge
@@ -41,7 +41,6 @@ from crewship.stores import open_store
 from crewship.tails import open_publisher
 from worker.engine_watch import record_host, watch_engine
 from worker.reaper import reap
-from worker.sandbox import sandbox_runner
 from worker.schedule import ensure_schedules
 from workflows.deploy import DeployWorkflow
 from workflows.garbage import GarbageWorkflow
@@ -149,7 +148,7 @@ async def workers(settings: Settings, client: Client) -> AsyncIterator[list[Work
                 ],
                 activity_executor=executors[0],
                 max_concurrent_activities=16,
-                workflow_runner=sandbox_runner(),
+                workflow_runner=UnsandboxedWorkflowRunner(),  # ADR 0009
                 graceful_shutdown_timeout=_GRACEFUL,
                 max_heartbeat_throttle_interval=timedelta(seconds=1),
                 # How long a workflow waits for the worker that had it before another takes it over: after a kill that is
@@ -174,7 +173,7 @@ async def workers(settings: Settings, client: Client) -> AsyncIterator[list[Work
                 ],
                 activity_executor=executors[1],
                 max_concurrent_activities=_CONTROL_SLOTS,
-                workflow_runner=sandbox_runner(),
+                workflow_runner=UnsandboxedWorkflowRunner(),
                 graceful_shutdown_timeout=_GRACEFUL,
                 max_heartbeat_throttle_interval=timedelta(seconds=1),
             ),

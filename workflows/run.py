@@ -1,7 +1,8 @@
 """A run: owns its event log, has its container run on the host, and makes sure that it ends, and ends once.
 
     container ──► classify ──► finish_container ──► terminal event ──► close_run
-      ▲  ▲            │         (artifacts, remove)                     (archive, then the row)
+      ▲  ▲            │         (artifacts, remove;                     (archive, then the row)
+      │  │            │          not when it left none)
       │  │            └─ the crew failed, and [run] retries: run.retrying, delay, a new container ─┐
       │  └─────────────────────────────────────────────────────────────────────────────────────────┘
       cancel: stop_container at once, on the host's control queue
@@ -110,14 +111,14 @@ class RunWorkflow(Logged):
                 break
             await self._wait_to_retry(facts, error)
             # The container stays until then, with what it has written: a cancel's is collected.
-            removed = None if self.cancel_requested else await self._finish(collect=False)
+            removed = None if self.cancel_requested else _gone(facts) or await self._finish(collect=False)
             if self.cancel_requested:
                 status, error = "canceled", None
                 break
             if removed is None:  # the next one would stand beside it
                 break
             self._begin_attempt(facts)
-        finished = await self._finished(lost)
+        finished = _gone(facts) or await self._finished(lost)
         if self.is_host_lost:
             status, error = "failed", _HOST_LOST
         if finished.limit_exceeded and status == "succeeded":
@@ -297,6 +298,11 @@ class RunWorkflow(Logged):
             )
         )
         return RunResult(status=status, error_code=error.code if error else None)
+
+
+def _gone(facts: ContainerFacts) -> FinishResult | None:
+    """What there is to know of a container that left nothing and was removed at its end."""
+    return None if facts.gone_at_ms is None else FinishResult(artifact_count=0, gone_at_ms=facts.gone_at_ms)
 
 
 def _nothing() -> FinishResult:

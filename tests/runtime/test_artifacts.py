@@ -250,3 +250,23 @@ def kickoff(inputs):
     assert (source / "data/given.csv").read_text() == "1\n"
     assert os.path.islink(run.app / "model.bin")
     assert "data/given.csv." in run.of("notice")[0]["message"]
+
+
+@pytest.mark.parametrize(
+    ("code", "found"),
+    [
+        ("pass", 0),
+        ("os.symlink('/etc/passwd', 'artifacts/link')", 0),
+        ("os.makedirs('artifacts/a/b'); open('artifacts/a/b/c', 'w').close()", 1),
+        ("os.mkdir('artifacts/shut', 0); os.chmod('artifacts/shut', 0)", None),
+    ],
+    ids=["nothing", "no file", "one", "cannot look"],
+)
+def test_the_end_says_how_many_files_there_are(tmp_path: Path, code: str, found: int | None) -> None:
+    if found is None and os.getuid() == 0:
+        code = "os.rmdir('artifacts'); open('artifacts', 'w').close()"  # what root cannot list either
+    with Run(tmp_path, crew(f"import os\ndef kickoff(inputs):\n    {code}\n")) as run:
+        run.boot()
+        run.run()
+        run.finish()
+    assert run.of("end")[0]["artifacts"] == found

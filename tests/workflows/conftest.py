@@ -1,4 +1,4 @@
-"""Workers with stub activities on the suite's Temporal server, in the sandbox that production uses."""
+"""Workers with stub activities on the suite's Temporal server, in the sandbox that refuses what could not be replayed."""
 
 import contextlib
 from collections.abc import AsyncIterator, Callable
@@ -10,9 +10,9 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.worker import Worker
 
 from crewship.contracts import WORKFLOW_QUEUE, host_queue
+from tests.fixtures.sandbox import sandbox_runner
 from tests.fixtures.temporal import temporal_server
 from tests.workflows.stubs import QUEUES
-from worker.sandbox import sandbox_runner
 from workflows.deploy import DeployWorkflow
 from workflows.recognition import RecognizeWorkflow
 from workflows.rollback import RollbackWorkflow

@@ -18,8 +18,8 @@ from temporalio.worker import Worker
 from crewship import temporal
 from crewship.contracts import LET_GO, Batch, CancelInput, DeployInput, GarbageInput, RunInput
 from crewship.ids import new_id
+from tests.fixtures.sandbox import sandbox_runner
 from tests.workflows.stubs import QUEUES, DeployStubs, RunStubs, UpkeepStubs, facts, failing
-from worker.sandbox import sandbox_runner
 from workflows.deploy import DeployWorkflow
 from workflows.garbage import GarbageWorkflow
 from workflows.maintenance import MaintenanceWorkflow

@@ -73,8 +73,6 @@ class RunStubs:
         """The attempt whose container goes on until it is stopped."""
         self.hopeless: set[str] = set()
         """Activities that fail for good."""
-        self.closes_lost = 0
-        """How many attempts to close are cut off, as by a worker that is killed."""
 
     def all(self) -> list[Any]:
         return [self.run_container, self.stop_container, self.finish_container, self.close_run]

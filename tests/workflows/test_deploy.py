@@ -28,8 +28,8 @@ from crewship.contracts import (
 from crewship.errors import Unavailable
 from crewship.events import parse
 from crewship.ids import new_id
+from tests.fixtures.sandbox import sandbox_runner
 from tests.workflows.stubs import DeployStubs
-from worker.sandbox import sandbox_runner
 from workflows.deploy import DeployWorkflow
 
 pytestmark = pytest.mark.temporal

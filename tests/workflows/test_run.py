@@ -29,8 +29,8 @@ from crewship.contracts import (
 )
 from crewship.events import Event, parse
 from crewship.ids import new_id
+from tests.fixtures.sandbox import sandbox_runner
 from tests.workflows.stubs import QUEUES, RunStubs, facts, failing
-from worker.sandbox import sandbox_runner
 from workflows.run import RunWorkflow
 
 pytestmark = pytest.mark.temporal
@@ -506,6 +506,17 @@ async def test_a_host_that_was_taken_for_gone_and_is_there(client: Client, servi
         stubs.end.set()
         result = await handle.result()
     assert result["status"] == "succeeded"
+
+
+async def test_a_container_that_left_nothing_is_gone_at_its_end(client: Client, serving: Serving) -> None:
+    stubs = RunStubs(
+        failing(1).model_copy(update={"gone_at_ms": 1_700_000_001_500}), facts(gone_at_ms=1_700_000_003_000)
+    )
+    async with serving(stubs.all()):
+        result = await (await start(client)).result()
+    assert result["status"] == "succeeded"
+    assert stubs.attempts == [1, 2]
+    assert stubs.finishes == []  # nothing was left to be removed, after either attempt
 
 
 async def test_a_worker_that_is_killed_while_it_closes_the_run(client: Client, serving: Serving) -> None:
