@@ -178,13 +178,12 @@ async def _switch(
         raise error(result.error_detail or "The switch was refused", code=result.error_code, hint=result.error_hint)
     env = None
     if (version := result.env_version) is not None:
-
-        def changes(session: Session) -> environment.EnvDifference:
-            if ran_with is None or ran_with == version:
-                return environment.EnvDifference()
-            return environment.difference(session, project, ran_with, version, platform.sealer.open)
-
-        found = await platform.transact(changes)
+        found = environment.EnvDifference()
+        if ran_with is not None and ran_with != version:
+            opened = platform.sealer.open
+            found = await platform.transact(
+                lambda session: environment.difference(session, project, ran_with, version, opened)
+            )
         env = EnvSwitch(
             version=version,
             deployment_version=ran_with,
