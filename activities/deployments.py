@@ -24,9 +24,9 @@ from activities.log_writer import LogWriter
 from activities.pulse import Pulse
 from activities.run_spec import open_env, warmth_of
 from activities.spares import Spares
-from crewship import audit
+from crewship import audit, contents
 from crewship.boots import container_limits, network_of
-from crewship.build_secrets import NONE, open_secrets
+from crewship.build_secrets import NONE, BuildSecrets, open_secrets
 from crewship.clock import now, rfc3339
 from crewship.config import DeploymentConfig
 from crewship.contracts import (
@@ -35,6 +35,8 @@ from crewship.contracts import (
     CloseDeploymentInput,
     DeploymentRef,
     Head,
+    RecognizeInput,
+    RecognizeResult,
     RollbackInput,
     RollbackResult,
     RunError,
@@ -52,6 +54,7 @@ from crewship.projects import rollback_target, switch
 from crewship.redaction import Redactor
 from crewship.sealing import Sealer
 from crewship.settings import Settings
+from crewship.source import Limits, files_of
 from crewship.storage import ObjectMissing, ObjectStore
 from crewship.tail import TailPublisher
 
@@ -59,6 +62,13 @@ logger = logging.getLogger(__name__)
 
 _SMOKE_EPOCH = 1000
 """Epochs of the smoke boot's log writers: above every build attempt's."""
+_CANCEL_POLL_SECONDS = 0.5
+"""How late a cancel is seen; a query of the workflow each time, and builds are few."""
+
+
+def _recipe(builder: str, secrets: BuildSecrets) -> str:
+    """Digest of how an image is built: by the platform, and with which secrets, for other ones may mean other packages."""
+    return builder if not secrets.revision else hashlib.sha256(f"{builder} {secrets.revision}".encode()).hexdigest()
 
 
 class BuildLog:
@@ -112,7 +122,8 @@ class DeploymentActivities:
         """Fetch and verify the source, build its image.
 
         Correctness: may be repeated; the image is a function of its inputs, and what a killed attempt left in the engine's
-        cache is used or built again. The log says that it was tried again.
+        cache is used or built again. The log says that it was tried again. What the deployment consists of is kept before the
+        row says that there is an image.
         """
         attempt = activity.info().attempt
 
@@ -128,6 +139,9 @@ class DeploymentActivities:
             with tempfile.TemporaryDirectory(prefix="crewship-build-") as folder:
                 source = Path(folder) / "source.tar.gz"
                 self._fetch(deployment, source)
+                with source.open("rb") as stream:
+                    files = files_of(stream, Limits.of(self._settings.max_source_bytes))
+                contents.keep_files(self._store, deployment.id, files)
                 built = self._builder.build(
                     deployment.id,
                     deployment.project,
@@ -137,10 +151,13 @@ class DeploymentActivities:
                     stop,
                     secrets=secrets,
                 )
+            contents.keep_build(self._store, deployment.id, contents.Build.of(built))
             with transaction(self._database) as session:
                 row = session.get(Deployment, deployment.id)
                 if row is not None:
                     row.image = built.image_id
+                    row.base_image, row.base_python = built.base.image_id, built.base.python
+                    row.python, row.recipe = built.python, _recipe(built.recipe, secrets)
                     session.add(row)
 
         return self._step(ref, epoch=attempt, work=build, first=attempt == 1)
@@ -180,7 +197,7 @@ class DeploymentActivities:
                 session.flush()
                 if row.activate:
                     who = audit.maker_of(session, row.id) or Actor(key_id=activate.actor, name="")
-                    previous = switch(session, row.project, row.id, who).previous
+                    previous = switch(session, row.project, row.id, who, kind="deploy").previous
         if row.activate:
             self._spares.later(self._in_use, row, previous)
 
@@ -209,11 +226,32 @@ class DeploymentActivities:
         self._tail.publish(workflow_id, b'{"closed":true}')
 
     @activity.defn
+    def recognize(self, asked: RecognizeInput) -> RecognizeResult:
+        """Whether a deployment is what would come of building its source and config once more, and its image is there.
+
+        Correctness: may be repeated; it changes nothing.
+        """
+        with transaction(self._database) as session:
+            row = session.get(Deployment, asked.deployment_id)
+            secrets = open_secrets(session, row.project, self._sealer) if row is not None else NONE
+        try:
+            same = (
+                row is not None
+                and row.image is not None
+                and row.recipe == _recipe(self._builder.recipe, secrets)
+                and self._engine.image_exists(row.image)
+                and row.base_image == self._builder.base_now(row.base_python)
+            )
+        except Unavailable as error:
+            raise ApplicationError(error.detail, type="Unavailable") from error
+        return RecognizeResult(same=same)
+
+    @activity.defn
     def switch_current(self, rollback: RollbackInput) -> RollbackResult:
         """Point the project at another deployment whose image is really there.
 
-        Correctness: idempotent for a given target. Without one ("the previous") a repeat could switch back; the target is
-        therefore resolved by the API, which asks for it by id.
+        Correctness: idempotent by the call's key, under which the switch is recorded in the transaction that makes it. The target
+        is resolved by the API, which asks for it by id: "the previous one" would be another one after the switch.
         """
         try:
             with transaction(self._database) as session:
@@ -225,15 +263,26 @@ class DeploymentActivities:
                     error_hint="deploy that version again: crewship deploy",
                 )
             with transaction(self._database) as session:
-                who = rollback.by or Actor(key_id=rollback.actor, name="")
-                done = switch(session, rollback.project, target.id, who, "deployment.rolled_back")
+                done = switch(
+                    session,
+                    rollback.project,
+                    target.id,
+                    rollback.by or Actor(key_id=rollback.actor, name=""),
+                    kind=rollback.kind,
+                    key=rollback.key,
+                    with_env=rollback.with_env,
+                )
         except Unavailable as error:
             raise ApplicationError(error.detail, type="Unavailable") from error
         except CrewshipError as error:
             return RollbackResult(error_code=error.code, error_detail=error.detail, error_hint=error.hint)
         self._spares.later(self._in_use, target, done.previous)
         return RollbackResult(
-            deployment_id=done.deployment_id, previous_deployment_id=done.previous, changed=done.changed
+            deployment_id=done.deployment_id,
+            previous_deployment_id=done.previous,
+            changed=done.changed,
+            env_version=done.env_version,
+            previous_env_version=done.previous_env_version,
         )
 
     # --- parts --------------------------------------------------------------------------------------------------------
@@ -297,7 +346,7 @@ class DeploymentActivities:
 
     def _watch_cancel(self, workflow_id: str, stop: threading.Event) -> None:
         """Stop the work once the workflow was asked to cancel."""
-        while not stop.wait(2.0):
+        while not stop.wait(_CANCEL_POLL_SECONDS):
             try:
                 if self._bridge.head(workflow_id).cancel_requested:
                     stop.set()

@@ -24,9 +24,11 @@ from api.limits import BodyLimit
 from api.metrics import Metrics, RequestMetrics
 from api.quotas import GuessGuard, Rates, RequestQuotas
 from api.routes import (
+    activations,
     artifacts,
     audit,
     build_secrets,
+    contents,
     deployments,
     env,
     events,
@@ -34,7 +36,6 @@ from api.routes import (
     health,
     keys,
     projects,
-    rollback,
     runs,
     samples,
 )
@@ -126,7 +127,7 @@ def create_app(
     document.install(app)
     app.include_router(health.router)
     for routes in (
-        projects, env, build_secrets, deployments, rollback, runs, samples, events, artifacts, gc, keys, audit,
+        projects, env, build_secrets, deployments, contents, activations, runs, samples, events, artifacts, gc, keys, audit,
     ):  # fmt: skip
         app.include_router(routes.router, prefix="/v1")
     return app

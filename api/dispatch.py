@@ -18,6 +18,7 @@ from crewship.contracts import (
     GarbageInput,
     GarbageResult,
     ProjectRef,
+    RecognizeInput,
     RollbackInput,
     RollbackResult,
     RunInput,
@@ -47,7 +48,15 @@ class Dispatch(Protocol):
         """Raises ``NotFound`` when the run's workflow has ended or was never started."""
         ...
 
+    async def cancel_deploy(self, deployment_id: str) -> None:
+        """Raises ``NotFound`` when the deployment's workflow has ended or was never started."""
+        ...
+
     async def rollback(self, rollback: RollbackInput, queue: str) -> RollbackResult: ...
+
+    async def recognize(self, asked: RecognizeInput, queue: str) -> bool:
+        """Whether a deployment is what a new build of its source and config would be."""
+        ...
 
     async def collect_garbage(self, garbage: GarbageInput) -> GarbageResult: ...
 
@@ -94,8 +103,14 @@ class TemporalDispatch:
     async def cancel_run(self, run_id: str, force: bool) -> None:
         await temporal.cancel_run(self._client, run_id, force)
 
+    async def cancel_deploy(self, deployment_id: str) -> None:
+        await temporal.cancel_deploy(self._client, deployment_id)
+
     async def rollback(self, rollback: RollbackInput, queue: str) -> RollbackResult:
         return await temporal.rollback(self._client, rollback, queue)
+
+    async def recognize(self, asked: RecognizeInput, queue: str) -> bool:
+        return await temporal.recognize(self._client, asked, queue)
 
     async def collect_garbage(self, garbage: GarbageInput) -> GarbageResult:
         return await temporal.collect_garbage(self._client, garbage)

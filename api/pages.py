@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Annotated, TypeVar
@@ -45,6 +46,14 @@ def decode_moment(cursor: str) -> tuple[datetime, str]:
         return (found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)), item_id
     except (ValueError, OverflowError) as error:  # the latter: in UTC it is before the year 1 or after 9999
         raise _invalid() from error
+
+
+def decode_number(cursor: str) -> int:
+    """A place that is a number; raises as :func:`decode_cursor`."""
+    (number,) = decode_cursor(cursor, 1)
+    if not re.fullmatch(r"[0-9]{1,18}", number):
+        raise _invalid()
+    return int(number)
 
 
 def cut(rows: Sequence[T], limit: int) -> tuple[Sequence[T], bool]:

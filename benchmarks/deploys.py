@@ -1,15 +1,17 @@
-"""Source-only redeploy, upload to current; rollback; the command line's start; the idle platform's CPU."""
+"""Redeploys of changed source and of nothing new; rollback; the command line's start; the idle platform's CPU."""
 
+import json
 import os
 import shutil
 import subprocess
 import time
 from pathlib import Path
 
-from benchmarks.platform import CREWSHIP, Platform, platform, seconds_of
+from benchmarks.platform import COMPILED, CREWSHIP, Platform, platform, seconds_of
 from benchmarks.report import Row, ms
 
 REDEPLOYS = 5
+UNCHANGED = 20
 ROLLBACKS = 60
 HELPS = 20
 IDLE_SECONDS = 60
@@ -22,13 +24,16 @@ def measure(folder: Path) -> list[Row]:
         shutil.copytree(EXAMPLE, crew)
         first = where.deploy(crew)["id"]
         redeploys = [_redeploy(where, crew, n) for n in range(REDEPLOYS)]
+        unchanged = [_redeploy_unchanged(where, crew) for _ in range(UNCHANGED)]
         second = where.deploy(crew)["id"]
         rollbacks = []
         for n in range(ROLLBACKS):
             target = (first, second)[n % 2]
             rollbacks.append(seconds_of(lambda t=target: _rollback(where, t)))
         helps = [
-            seconds_of(lambda: subprocess.run([CREWSHIP, "--help"], check=True, stdout=subprocess.DEVNULL))
+            seconds_of(
+                lambda: subprocess.run([CREWSHIP, "--help"], check=True, stdout=subprocess.DEVNULL, env=COMPILED)
+            )
             for _ in range(HELPS)
         ]
         idle, parts = _idle(where)
@@ -39,6 +44,13 @@ def measure(folder: Path) -> list[Row]:
             "s",
             3,
             f"slowest of {REDEPLOYS}: {max(redeploys):.1f} s; the command as a whole",
+        ),
+        Row(
+            "redeploy of report-crew without a change",
+            ms(unchanged),
+            "ms",
+            500,
+            f"p90 {ms(unchanged, 0.9):.0f} ms; the command as a whole, no new image",
         ),
         Row("rollback call", ms(rollbacks), "ms", 50, f"p90 {ms(rollbacks, 0.9):.0f} ms, {ROLLBACKS} calls, API"),
         Row("`crewship --help`", ms(helps), "ms", 250, f"p90 {ms(helps, 0.9):.0f} ms"),
@@ -51,6 +63,14 @@ def _redeploy(where: Platform, crew: Path, n: int) -> float:
     with source.open("a") as file:
         file.write(f"\n# change {n}\n")
     return seconds_of(lambda: where.cli("deploy", str(crew)))
+
+
+def _redeploy_unchanged(where: Platform, crew: Path) -> float:
+    answers: list[str] = []
+    seconds = seconds_of(lambda: answers.append(where.cli("deploy", "--json", str(crew))))
+    if not json.loads(answers[0])["unchanged"]:
+        raise RuntimeError("a deploy of nothing new was built")
+    return seconds
 
 
 def _rollback(where: Platform, target: str) -> None:

@@ -17,6 +17,8 @@ from typing import Any
 import httpx
 
 CREWSHIP = str(Path(sys.executable).with_name("crewship"))
+COMPILED = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+"""The environment of commands that are measured: as installed ones, they have their bytecode after the first start."""
 
 
 @dataclass
@@ -35,7 +37,7 @@ class Platform:
         """Run a command, give its stdout; fails loudly."""
         done = subprocess.run(
             [CREWSHIP, *arguments],
-            env={**os.environ, "CREWSHIP_URL": self.url, "CREWSHIP_API_KEY": self.key},
+            env={**COMPILED, "CREWSHIP_URL": self.url, "CREWSHIP_API_KEY": self.key},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

@@ -67,6 +67,8 @@ class Client:
             base_url=f"{target.url}/v1",
             headers={"User-Agent": "crewship-cli"} | _authorization(target),
             timeout=httpx.Timeout(_READ_SECONDS, connect=_CONNECT_SECONDS),
+            # Reading all certificates that this machine trusts takes longer than most calls; without TLS they are for nothing.
+            verify=target.url.startswith("https:"),
         )
 
     def __enter__(self) -> Self:
@@ -132,6 +134,18 @@ class Client:
             )  # fmt: skip
 
         return self._repeat(send).json()
+
+    def offer(self, path: str, fields: Mapping[str, str], **params: Any) -> Any:
+        """``POST`` an upload's form without the archive, as :meth:`upload`."""
+        headers = {"Idempotency-Key": uuid.uuid4().hex}
+        form = [(name, (None, value)) for name, value in fields.items()]
+        return self._repeat(
+            lambda: self._send("POST", path, params=_present(params), headers=headers, files=form)
+        ).json()
+
+    def text(self, path: str) -> str:
+        """``GET`` a document as it is."""
+        return self._send("GET", path).text
 
     @contextmanager
     def download(self, path: str) -> Iterator[tuple[int | None, Iterator[bytes]]]:

@@ -12,6 +12,7 @@ from cli.options import Globals, choose_project, config_text, connect, pick
 if TYPE_CHECKING:
     from cli.build import BuildView
     from cli.client import Client
+    from cli.pack import Packed
 
 
 def deploy(
@@ -36,11 +37,17 @@ def deploy(
     rollback: Annotated[
         bool, typer.Option("--rollback", help="Make DEP current, or the one that was before; nothing is built.")
     ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Build also when nothing has changed.")] = False,
+    with_env: Annotated[
+        bool,
+        typer.Option("--with-env", help="With --rollback: restore the env vars too, as DEP last ran with them."),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the Deployment (or rollback) as JSON.")] = False,
 ) -> None:
     """Deploy the crew in a folder.
 
-    The current deployment stays current until the new one is ready, and when it fails.
+    The current deployment stays current until the new one is ready, and when it fails. When nothing has changed since, there is
+    nothing to do. Ctrl-C cancels the build.
 
     Examples:
 
@@ -53,10 +60,13 @@ def deploy(
     from crewship.errors import InvalidConfig, Usage
 
     if rollback:
-        if all_ or not activate:
-            raise Usage(f"--rollback does not go with {'--all' if all_ else '--no-activate'}")
-        roll_back(ctx, path, project, name, as_json=as_json)
+        if all_ or force or not activate:
+            other = "--all" if all_ else "--force" if force else "--no-activate"
+            raise Usage(f"--rollback does not go with {other}")
+        roll_back(ctx, path, project, name, with_env=with_env, as_json=as_json)
         return
+    if with_env:
+        raise Usage("--with-env goes with --rollback: a deploy leaves the env vars as they are")
     folder = Path(path or ".")
     if not folder.is_dir():
         hint = f"to go back to it: crewship deploy --rollback {path}" if (path or "").startswith("dep_") else None
@@ -79,8 +89,9 @@ def deploy(
         options = ctx.find_object(Globals) or Globals()
         for each in chosen:
             ready = deploy_one(
-                client, folder, text, each, project, activate=activate, as_json=as_json, verbose=options.verbose
-            )
+                client, folder, text, each, project,
+                activate=activate, force=force, as_json=as_json, verbose=options.verbose,
+            )  # fmt: skip
             failed = failed or not ready
     if failed:
         raise typer.Exit(1)
@@ -88,12 +99,11 @@ def deploy(
 
 def deploy_one(
     client: "Client", folder: Path, text: bytes, name: str | None, project: str | None, *,
-    activate: bool, as_json: bool, verbose: bool,
+    activate: bool, force: bool, as_json: bool, verbose: bool,
 ) -> bool:  # fmt: skip
     """Deploy one table of the config; whether it became ready."""
-    from cli.client import segment
     from cli.human import count, duration, size
-    from cli.output import data_json, say, say_warning
+    from cli.output import data_json, say, say_done, say_next, say_warning
     from cli.pack import pack
     from cli.screen import Screen
     from crewship.config import load, project_name
@@ -107,50 +117,112 @@ def deploy_one(
         for warning in packed.warnings:
             say_warning(warning)
         say(f"Deploying {target}: {count(packed.files, 'file')}, {size(packed.size_bytes)}")
-        with packed.path.open("rb") as file:
-            deployment = client.upload(
-                f"/projects/{segment(target)}/deployments",
-                cast(BinaryIO, _Watched(file, packed.size_bytes)),
-                {"name": name} if name else {},
-                activate=None if activate else "false",
-            )
+        deployment = send(client, target, packed, name, activate=activate, force=force)
     finally:
         packed.path.unlink(missing_ok=True)
-    found, view = follow_build(client, deployment, verbose=verbose)
+    if deployment.get("unchanged"):
+        if as_json:
+            data_json(deployment)
+        took = duration((time.monotonic() - began) * 1000)
+        say_done(f"Nothing has changed: {deployment['id']} is current ({took})")
+        if not as_json:
+            say_next("crewship deploy --force", "build it all the same")
+        return True
+    found, view, interrupted = follow_build(client, deployment, verbose=verbose)
     took = duration((time.monotonic() - began) * 1000)
     if as_json:
         data_json(found)
     if found["status"] != "ready":
         say_failed(found, view)
-        return False
-    say_ready(found, target, took)
-    return True
+    else:
+        say_ready(found, target, took)
+    if interrupted:
+        raise typer.Exit(130)
+    return bool(found["status"] == "ready")
 
 
-def follow_build(client: "Client", deployment: dict[str, Any], *, verbose: bool) -> "tuple[dict[str, Any], BuildView]":
-    """Show the build until its end; the Deployment as it ended, and what was shown."""
+def send(
+    client: "Client", project: str, packed: "Packed", name: str | None, *, activate: bool, force: bool
+) -> dict[str, Any]:
+    """Have a deployment made of the archive; its bytes are sent only when the project has not had them before.
+
+    Raises:
+        TooLarge: the platform takes less than we have; the hint names the largest files.
+    """
+    from cli.client import segment
+    from cli.pack import leave_out
+    from crewship.errors import NotFound, TooLarge
+
+    path = f"/projects/{segment(project)}/deployments"
+    fields = {"name": name} if name else {}
+    query = {"activate": None if activate else "false", "force": "true" if force else None}
+    deployment: dict[str, Any]
+    try:
+        deployment = client.offer(path, {**fields, "source_sha256": packed.sha256}, **query)
+    except NotFound as error:
+        if error.code != "source_unknown":
+            raise
+        with packed.path.open("rb") as file:
+            watched = cast(BinaryIO, _Watched(file, packed.size_bytes))
+            try:
+                deployment = client.upload(path, watched, fields, **query)
+            except TooLarge as too_large:
+                raise TooLarge(too_large.detail, code=too_large.code, hint=leave_out(packed.largest)) from None
+    return deployment
+
+
+def follow_build(
+    client: "Client", deployment: dict[str, Any], *, verbose: bool
+) -> "tuple[dict[str, Any], BuildView, bool]":
+    """Show the build until its end: the Deployment as it ended, what was shown, and whether Ctrl-C was pressed.
+
+    The first Ctrl-C cancels the build, the second leaves it.
+    """
+    from contextlib import closing
+
     from cli.build import BuildView
     from cli.client import segment
     from cli.output import say, say_next
     from cli.screen import Screen
+    from cli.watch import Interrupts
 
-    path = f"/deployments/{segment(deployment['id'])}"
-    screen = Screen(lambda: f"{deployment['id']}  {view.activity}")
+    deployment_id = deployment["id"]
+    path = f"/deployments/{segment(deployment_id)}"
+    screen = Screen(lambda: f"{deployment_id}  {'canceling' if canceling else view.activity}")
     view = BuildView(screen.paint, show_output=verbose or screen.live)
-    try:
-        with screen:
-            for batch in client.events(f"{path}/events", quiet_seconds=20.0, connected=True):
-                screen.show(text for line in batch for text in view.lines(line.event))
-            while True:
-                found: dict[str, Any] = client.get(path)
-                if found["status"] in ("ready", "failed"):
-                    break
-                time.sleep(0.2)
-    except KeyboardInterrupt:
-        say(f"The build of {deployment['id']} goes on")
-        say_next(f"crewship deployments show {deployment['id']}", "how it went")
-        raise
-    return found, view
+    interrupts = Interrupts()
+    after, canceling, is_read = 0, False, False
+    with screen, interrupts:
+        while True:
+            try:
+                if not is_read:
+                    batches = client.events(f"{path}/events", after=after, quiet_seconds=20.0, connected=True)
+                    with closing(batches):
+                        while True:
+                            with interrupts.allowed():
+                                batch = next(batches, None)
+                            if batch is None:
+                                break
+                            if batch:
+                                after = batch[-1].event.seq
+                            screen.show(text for line in batch for text in view.lines(line.event))
+                    is_read = True
+                with interrupts.allowed():
+                    found: dict[str, Any] = client.get(path)
+                    if found["status"] in ("ready", "failed"):
+                        return found, view, canceling
+                    time.sleep(0.2)
+            except KeyboardInterrupt:
+                interrupts.take()
+                if canceling:
+                    with screen.paused():
+                        say(f"The build of {deployment_id} is being canceled")
+                        say_next(f"crewship deployments show {deployment_id}", "how it went")
+                    raise
+                canceling = True
+                if not screen.live:
+                    say(f"canceling {deployment_id}; Ctrl-C again leaves it")
+                client.post(f"{path}/cancel")
 
 
 def say_ready(found: dict[str, Any], project: str, took: str) -> None:
@@ -165,7 +237,7 @@ def say_ready(found: dict[str, Any], project: str, took: str) -> None:
     else:
         say_done(f"Built {paint(found['id'], BOLD)} of {project} ({took}); it is not current")
         say_next(f"crewship invoke {found['id']} --stream", "try it")
-        say_next(f"crewship deploy --rollback {found['id']}{option}", "make it current")
+        say_next(f"crewship deployments promote {found['id']}", "make it current")
 
 
 def say_failed(found: dict[str, Any], view: "BuildView") -> None:
@@ -175,6 +247,9 @@ def say_failed(found: dict[str, Any], view: "BuildView") -> None:
 
     paint = paint_for(sys.stderr)
     error = found.get("error") or {}
+    if error.get("code") == "canceled":
+        say(f"{paint('✗', RED)} {found['id']} was canceled; what was current stays current")
+        return
     traceback = (error.get("traceback") or "").splitlines()
     for line in view.output if not view.show_output else []:
         say("  " + paint(line, DIM))
@@ -191,12 +266,10 @@ def say_failed(found: dict[str, Any], view: "BuildView") -> None:
 
 
 def roll_back(
-    ctx: typer.Context, deployment: str | None, project: str | None, name: str | None, *, as_json: bool
+    ctx: typer.Context, deployment: str | None, project: str | None, name: str | None, *, with_env: bool, as_json: bool
 ) -> None:
     """Make another deployment current; no build."""
     from cli.client import segment
-    from cli.human import duration
-    from cli.output import data_json, say, say_done, say_next
     from crewship.errors import NotFound, Usage
 
     folder = Path.cwd()
@@ -218,22 +291,53 @@ def roll_back(
         else:
             chosen = choose_project(project, name, folder)
             target = chosen.name
+        body: dict[str, Any] = {"with_env": True} if with_env else {}
         try:
             done = client.post(
-                f"/projects/{segment(target)}/rollback", {"deployment_id": deployment} if deployment else {}
+                f"/projects/{segment(target)}/rollback", body | ({"deployment_id": deployment} if deployment else {})
             )
         except NotFound as error:
             raise (chosen.explain(error) if chosen else error) from None
+    say_switched(done, "is on {} again", as_json=as_json)
+
+
+def say_switched(done: dict[str, Any], words: str, *, as_json: bool) -> None:
+    """What a rollback or a promotion has done; ``words`` have a place for the deployment's id."""
+    from cli.human import duration
+    from cli.output import data_json, say, say_done, say_next
+
     if as_json:
         data_json(done)
-        return
+    project, deployment, previous = done["project"], done["deployment_id"], done.get("previous_deployment_id")
     if not done["changed"]:
-        say(f"{done['project']} is on {done['deployment_id']} already")
+        if not as_json:
+            say(f"{project} is on {deployment} already")
         return
-    say_done(f"{done['project']} is on {done['deployment_id']} again ({duration(done['duration_ms'])})")
-    if done.get("previous_deployment_id"):
-        option = "" if choose_here(done["project"]) else f" -p {done['project']}"
-        say_next(f"crewship deploy --rollback {done['previous_deployment_id']}{option}", "undo")
+    option = "" if choose_here(project) else f" -p {project}"
+    if not as_json:
+        say_done(f"{project} {words.format(deployment)} ({duration(done['duration_ms'])})")
+    say_env(done.get("env"), deployment)
+    if previous and not as_json:
+        restored = " --with-env" if (done.get("env") or {}).get("restored") else ""
+        say_next(f"crewship deploy --rollback {previous}{option}{restored}", "undo")
+
+
+def say_env(env: dict[str, Any] | None, deployment: str) -> None:
+    """How the env vars stand to those that a deployment last ran with; names only."""
+    from cli.output import say, say_warning
+
+    if env is None:
+        return
+    if env["restored"]:
+        say(f"  env vars are those of version {env['deployment_version']} again, as version {env['version']}")
+        return
+    changes = env["changes"]
+    parts = [f"{word} {', '.join(changes[word])}" for word in ("added", "removed", "changed") if changes[word]]
+    if parts:
+        say_warning(
+            f"the env vars have changed since {deployment} was current, and stay as they are: {'; '.join(parts)}"
+        )
+        say(f"  --with-env restores version {env['deployment_version']} of them")
 
 
 def projects_of(folder: Path) -> list[str]:

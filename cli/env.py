@@ -76,9 +76,19 @@ def set_env(
 
 @app.command("list")
 def list_env(
-    ctx: typer.Context, build: Build = False, project: Project = None, name: Name = None, as_json: Json = False
+    ctx: typer.Context,
+    build: Build = False,
+    project: Project = None,
+    name: Name = None,
+    version: Annotated[
+        int | None, typer.Option("--version", metavar="N", min=0, help="As they were; default: as they are.")
+    ] = None,
+    as_json: Json = False,
 ) -> None:
-    """List the variables' names; a value is never shown."""
+    """List the variables' names; a value is never shown.
+
+    The version that runs use is named, or the one that is asked for is listed.
+    """
     from cli.client import segment
     from cli.human import age
     from cli.output import data_json, say, table
@@ -87,15 +97,17 @@ def list_env(
     chosen = choose_project(project, name)
     with connect(ctx) as client:
         try:
-            answer = client.get(f"/projects/{segment(chosen.name)}/{_noun(build)}")
+            answer = client.get(f"/projects/{segment(chosen.name)}/{_noun(build)}", version=version)
         except NotFound as error:
             raise chosen.explain(error) from None
     if as_json:
         data_json(answer)
-    elif build:
+        return
+    if build:
         rows = [[item["name"], age(item["updated_at"])] for item in answer["build_secrets"]]
         table(["name", "updated"], rows) if rows else say(f"{chosen.name} has no build secrets")
-    elif answer["env"]:
+        return
+    if answer["env"]:
         table(
             ["name", "value", "in logs", "updated"],
             [
@@ -103,6 +115,10 @@ def list_env(
                 for item in answer["env"]
             ],
         )
+    if answer["version"] != answer["current_version"]:
+        say(f"Version {answer['version']} of {chosen.name}; runs use version {answer['current_version']}")
+    elif answer["env"]:
+        say(f"Version {answer['version']}, which runs of {chosen.name} use from their start on")
     else:
         say(f"{chosen.name} has no variables; crewship env set NAME=VALUE")
 

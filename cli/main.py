@@ -4,6 +4,7 @@ Every module that is imported here is light; what a command needs it imports whe
 The CLI speaks HTTP to the platform (:mod:`cli.client`) and never to its parts.
 """
 
+import sys
 from typing import Annotated
 
 import typer
@@ -21,6 +22,10 @@ from cli.netguard import netguard
 from cli.options import Globals
 from cli.root import RootGroup
 from cli.run import run
+
+# httpx brings a command line of its own, whose terminal toolkit and highlighter take half of the time of a short command of ours.
+# Where they are missing it does without, and so it does when it finds that this module cannot be imported.
+sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]
 
 app = typer.Typer(
     name="crewship", cls=RootGroup, no_args_is_help=True, add_completion=False, rich_markup_mode=None,

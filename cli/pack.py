@@ -44,6 +44,8 @@ class Packed:
     size_bytes: int
     files: int
     warnings: tuple[str, ...]
+    largest: str
+    """The largest files with their sizes, a line each."""
 
 
 def pack(folder: Path, config: DeploymentConfig, *, target: Path | None = None, limits: Limits | None = None) -> Packed:
@@ -88,7 +90,7 @@ def pack(folder: Path, config: DeploymentConfig, *, target: Path | None = None, 
             raise CrewshipError(f"The archive cannot be written: {error.strerror}.") from error
         raise
     warnings = (*walk.warnings, *case_warnings(file.name for file in found))
-    return Packed(target, archive.sha256, archive.size_bytes, len(found), warnings)
+    return Packed(target, archive.sha256, archive.size_bytes, len(found), warnings, _largest(found))
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,14 +302,18 @@ class _OverLimit(Exception):
 
 
 def _too_large(how: str, files: list[_File]) -> TooLarge:
+    return TooLarge(f"The project {how}, which is too large.", code="source_too_large", hint=leave_out(_largest(files)))
+
+
+def leave_out(largest: str) -> str:
+    """What to do about a project that is too large."""
+    return f"Leave out what the crew does not need ([build] exclude in {FILE_NAME}, or .gitignore). Largest:\n{largest}"
+
+
+def _largest(files: list[_File]) -> str:
     largest = sorted(files, key=lambda file: file.size_bytes, reverse=True)[:_LARGEST]
-    width = max(len(mebibytes(file.size_bytes)) for file in largest)
-    listed = "\n".join(f"  {mebibytes(file.size_bytes):>{width}}  {file.name}" for file in largest)
-    return TooLarge(
-        f"The project {how}, which is too large.",
-        code="source_too_large",
-        hint=f"Leave out what the crew does not need ([build] exclude in {FILE_NAME}, or .gitignore). Largest:\n{listed}",
-    )
+    width = max((len(mebibytes(file.size_bytes)) for file in largest), default=0)
+    return "\n".join(f"  {mebibytes(file.size_bytes):>{width}}  {file.name}" for file in largest)
 
 
 _LINK_HINT: Final = "Replace the link by what it means, or leave it out with [build] exclude."

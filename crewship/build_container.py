@@ -148,6 +148,12 @@ class BuildContainer:
                 file = tar.extractfile(path.rpartition("/")[2])
                 return file.read() if file is not None else b""
 
+    def read_if_there(self, path: str) -> bytes:
+        """As :meth:`read`; nothing when there is no such file."""
+        with suppress(ContainerMissing):
+            return self.read(path)
+        return b""
+
     @contextmanager
     def started(self, cancel: threading.Event) -> Iterator[None]:
         """Let it run; killed at the context's end, on ``cancel``, and when its time is up.

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from crewship.contracts import RunError
+from crewship.system_packages import SystemPackages
 
 LABEL_DEPENDENCIES = "crewship.dependencies"
 """On an image: the hash of everything its dependencies were made from."""
@@ -49,6 +50,16 @@ class BuildStep:
 
 
 @dataclass(frozen=True, slots=True)
+class BuildBase:
+    """The platform base that an image is built on."""
+
+    name: str
+    image_id: str
+    python: str | None
+    """Version of Python that it was asked for; None: any."""
+
+
+@dataclass(frozen=True, slots=True)
 class BuiltImage:
     """A deployment's image on the engine that built it."""
 
@@ -60,6 +71,10 @@ class BuiltImage:
     """The packages that are installed, as ``name==version`` lines."""
     dependencies_cached: bool
     steps: tuple[BuildStep, ...]
+    base: BuildBase
+    system: SystemPackages
+    recipe: str
+    """Digest of how it was made, besides source, config and base: equal ones make the same of the same."""
 
 
 class BuildFailed(Exception):

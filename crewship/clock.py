@@ -16,6 +16,11 @@ def rfc3339(moment: datetime) -> str:
     return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
 
 
+def utc(moment: datetime) -> datetime:
+    """Aware; a naive time is taken as UTC."""
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
 def from_ms(milliseconds: int) -> datetime:
     """The time that many milliseconds after the epoch."""
     return datetime.fromtimestamp(milliseconds / 1000, UTC)

@@ -365,6 +365,12 @@ class RollbackInput(Message):
     deployment_id: str | None
     """None: the deployment that was current before the last switch."""
     actor: str
+    kind: Literal["rollback", "promote"] = "rollback"
+    """What the switch was asked for as."""
+    key: str | None = None
+    """Of the call; what was carried out under it is not carried out again."""
+    with_env: bool = False
+    """Whether the env vars become those that the deployment last ran with."""
     by: Actor | None = None
     """``actor`` with name and address; None in requests of older versions."""
 
@@ -375,9 +381,23 @@ class RollbackResult(Message):
     deployment_id: str = ""
     previous_deployment_id: str | None = None
     changed: bool = False
+    env_version: int | None = None
+    """Of the project from then on; ``previous_env_version`` up to then. None: nothing was switched."""
+    previous_env_version: int | None = None
     error_code: str | None = None
     error_detail: str | None = None
     error_hint: str | None = None
+
+
+class RecognizeInput(Message):
+    """Whether a deployment is what another one would be whose source and config are the same."""
+
+    deployment_id: str
+    project: str
+
+
+class RecognizeResult(Message):
+    same: bool
 
 
 class ProjectRef(Message):

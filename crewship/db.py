@@ -132,8 +132,8 @@ def _unavailable() -> Unavailable:
     return Unavailable("The database cannot be reached", hint="crewship doctor")
 
 
-def env_values(session: Session, project: str, version: int) -> dict[str, str]:
-    """Name → sealed value of a project's env vars as they were at ``version``."""
+def env_rows(session: Session, project: str, version: int) -> dict[str, EnvVar]:
+    """Name → row of a project's env vars as they were at ``version``."""
     rows = session.exec(
         select(EnvVar).where(
             EnvVar.project == project,
@@ -141,7 +141,12 @@ def env_values(session: Session, project: str, version: int) -> dict[str, str]:
             or_(col(EnvVar.until_version).is_(None), col(EnvVar.until_version) > version),
         )
     )
-    return {row.name: row.sealed for row in rows}
+    return {row.name: row for row in rows}
+
+
+def env_values(session: Session, project: str, version: int) -> dict[str, str]:
+    """Name → sealed value of a project's env vars as they were at ``version``."""
+    return {name: row.sealed for name, row in env_rows(session, project, version).items()}
 
 
 def ensure_project(session: Session, name: str, actor: Actor) -> Project:

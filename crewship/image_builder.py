@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from importlib import resources
+from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -26,6 +27,7 @@ from crewship.build_container import BUILD, BuildContainer
 from crewship.build_secrets import NONE, BuildSecrets
 from crewship.builds import (
     LABEL_DEPENDENCIES,
+    BuildBase,
     BuildFailed,
     BuildLog,
     BuildStep,
@@ -41,7 +43,7 @@ from crewship.docker_engine import APP, HOME, UID, DockerEngine
 from crewship.engine import LABEL_DEPLOYMENT, ContainerMissing, ImageMissing, Limits
 from crewship.errors import Conflict, CrewshipError, Unavailable
 from crewship.installer import COMPILE, LOCK, OPT, PATH, PYTHON, PYTHON_VERSION, VENV, Installer
-from crewship.provision.base_image import ensure_base_image
+from crewship.provision.base_image import ensure_base_image, find_base_image
 from crewship.provision.errors import ProvisionError, PythonUnavailable
 from crewship.python_version import choose_python
 from crewship.settings import Settings
@@ -49,6 +51,7 @@ from crewship.smoke import SmokeFacts
 from crewship.smoke import smoke as boot
 from crewship.source import Limits as SourceLimits
 from crewship.source import unpack
+from crewship.system_packages import OS_RELEASE, STATUS, SystemPackages
 
 __all__ = ["BuildFailed", "ImageBuilder"]
 
@@ -90,6 +93,7 @@ class ImageBuilder:
         self._locks: dict[str, threading.Lock] = {}
         """One for each dependency image, so that two deployments that want the same one make it once."""
         self._locks_guard = threading.Lock()
+        self._runtime_sha256 = _digest(_runtime_files())
 
     def close(self) -> None:
         """Let the connections go."""
@@ -131,14 +135,40 @@ class ImageBuilder:
                 with work.step("dependencies") as step:
                     image, step.cached = self._dependencies(work, tree)
                 with work.step("image"):
-                    image_id, python, lock = self._application(work, tree, image)
+                    image_id, python, lock, system = self._application(work, tree, image)
         except ImageMissing as error:
             raise BuildFailed(
                 "infrastructure", f"The image {error} that it is built on is gone", "Deploy again."
             ) from error
         except ContainerMissing as error:
             raise Unavailable("The build's container was removed from outside") from error
-        return BuiltImage(image_id, python, lock, step.cached, tuple(work.steps))
+        assert work.base is not None
+        return BuiltImage(
+            image_id=image_id,
+            python=python,
+            lock=lock,
+            dependencies_cached=step.cached,
+            steps=tuple(work.steps),
+            base=work.base,
+            system=system,
+            recipe=self.recipe,
+        )
+
+    @property
+    def recipe(self) -> str:
+        """Digest of what decides an image besides source, config and base: this platform's code and its settings."""
+        parts = [_LAYOUT, version("crewship"), self._runtime_sha256, self._settings.build_index_url]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+    def base_now(self, python: str | None) -> str | None:
+        """Id of the image that a build would begin with now, asked for that Python; None: it would have to be made first.
+
+        Raises:
+            Unavailable: the engine is the reason.
+        """
+        with translated():
+            found = find_base_image(self._connection.api, python=python, configured=self._settings.base_image)
+        return found.image_id if found is not None else None
 
     def smoke(
         self,
@@ -211,6 +241,7 @@ class ImageBuilder:
         base_id = self._find_image(base)
         if base_id is None:
             raise ImageMissing(base)
+        work.base = BuildBase(base, base_id, python.version)
         key = self._key(base_id, wanted, tree, work)
         image = f"crewship/deps:{key}"
         with self._exclusively(key, work.cancel):
@@ -268,8 +299,8 @@ class ImageBuilder:
 
     # -- application
 
-    def _application(self, work: "_Work", tree: Path, image: str) -> tuple[str, str, str]:
-        """Id of the deployment's image, version of its Python, and the packages in it."""
+    def _application(self, work: "_Work", tree: Path, image: str) -> tuple[str, str, str, SystemPackages]:
+        """Id of the deployment's image, version of its Python, the packages in it, and those of its system."""
         container = BuildContainer(
             self._connection.api,
             instance=self._settings.instance,
@@ -286,6 +317,7 @@ class ImageBuilder:
                     files[f"source/{path.relative_to(tree).as_posix()}"] = path
             container.put(OPT, files)
             lock, python = container.read(LOCK), container.read(PYTHON_VERSION)
+            system = SystemPackages.parse(container.read_if_there(STATUS), container.read_if_there(OS_RELEASE))
             with container.started(work.cancel):
                 container.wait()
             image = app_image(work.deployment_id)
@@ -303,7 +335,7 @@ class ImageBuilder:
         if earlier is not None:
             with suppress(Conflict):
                 self._engine.remove_image(earlier)
-        return image_id, python.decode().strip().removeprefix("Python "), lock.decode()
+        return image_id, python.decode().strip().removeprefix("Python "), lock.decode(), system
 
     # -- parts
 
@@ -349,6 +381,7 @@ class _Work:
         self.cancel = cancel
         self.secrets = secrets
         self.steps: list[BuildStep] = []
+        self.base: BuildBase | None = None
 
     @contextmanager
     def step(self, name: str) -> Iterator[_Step]:
@@ -385,6 +418,15 @@ def _runtime_files() -> list[Path]:
     """The runner's files, as they are installed here."""
     folder = Path(str(resources.files("runtime")))
     return sorted(path for path in folder.iterdir() if path.suffix == ".py")
+
+
+def _digest(files: list[Path]) -> str:
+    """SHA-256 over names and contents."""
+    sha256 = hashlib.sha256()
+    for path in files:
+        content = path.read_bytes()
+        sha256.update(f"{path.name} {len(content)} ".encode() + content)
+    return sha256.hexdigest()
 
 
 def _dashed(deployment_id: str) -> str:

@@ -37,6 +37,16 @@ class Deployment(SQLModel, table=True):
     image_removed_at: datetime | None = None
     """When retention took the image; from then on it can neither be current nor run."""
     source_removed_at: datetime | None = None
+    base_image: str | None = None
+    """Image id (digest) of what it is built on."""
+    base_python: str | None = None
+    """Version of Python that the base was asked for; None: any."""
+    python: str | None = None
+    """Version of its interpreter."""
+    recipe: str | None = None
+    """Digest of how it was built (``ImageBuilder.recipe``); None until it is."""
+    env_version: int | None = None
+    """Of the project when it was deployed; None: of a deployment that is older than this column."""
     created_by: str = ""
     created_at: datetime = Field(default_factory=now)
     ready_at: datetime | None = None
@@ -51,8 +61,15 @@ class Activation(SQLModel, table=True):
 
     id: int | None = Field(default=None, primary_key=True)
     project: str = Field(foreign_key="project.name", index=True)
+    kind: str = Field(default="deploy", sa_column_kwargs={"server_default": "deploy"})
+    """``deploy``, ``rollback`` or ``promote``."""
+    key: str | None = Field(default=None, unique=True)
+    """Of the call that asked for it, so that its being tried again switches nothing twice; None: of a deploy."""
     deployment_id: str
     previous_deployment_id: str | None = None
+    env_version: int | None = None
+    """Of the project from then on; ``previous_env_version`` up to then. They differ when the switch restored the env vars."""
+    previous_env_version: int | None = None
     actor: str = ""
     at: datetime = Field(default_factory=now)
 

@@ -16,6 +16,16 @@ def deployment_prefix(deployment_id: str) -> str:
     return f"deployments/{deployment_id}/"
 
 
+def files_key(deployment_id: str) -> str:
+    """Which files it was deployed with (``crewship.contents``)."""
+    return f"{deployment_prefix(deployment_id)}files.json"
+
+
+def build_key(deployment_id: str) -> str:
+    """What it was built from."""
+    return f"{deployment_prefix(deployment_id)}build.json"
+
+
 def log_prefix(workflow_id: str) -> str:
     """Of a run's or deployment's log, by its workflow's id (``run-<id>``, ``deploy-<id>``)."""
     kind, _, resource = workflow_id.partition("-")

@@ -1,19 +1,27 @@
 """The project's pointer: which deployment is current, and the history of its switches.
 
 A switch is one transaction with compare-and-set on the pointer, so two at the same time never interleave: one of them sees
-the other's.
+the other's. The history is a chain: what a switch says was current before it is what the switch before it made current.
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 from sqlalchemy import update
 from sqlmodel import Session, col, select
 
-from crewship import audit
+from crewship import audit, environment
 from crewship.clock import now
 from crewship.contracts import Actor
 from crewship.errors import Conflict, NotFound
 from crewship.models import Activation, Deployment, Project
+
+ActivationKind = Literal["deploy", "rollback", "promote"]
+_ACTIONS: dict[ActivationKind, str] = {
+    "deploy": "deployment.activated",
+    "rollback": "deployment.rolled_back",
+    "promote": "deployment.promoted",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +31,9 @@ class Switch:
     deployment_id: str
     previous: str | None
     changed: bool
+    env_version: int | None = None
+    """Of the project from then on; ``previous_env_version`` up to then."""
+    previous_env_version: int | None = None
 
 
 def previous_deployment(session: Session, project: str) -> str | None:
@@ -80,15 +91,30 @@ def require_image(deployment: Deployment) -> None:
 
 
 def switch(
-    session: Session, project: str, deployment_id: str, actor: Actor, action: str = "deployment.activated"
+    session: Session,
+    project: str,
+    deployment_id: str,
+    actor: Actor,
+    *,
+    kind: ActivationKind,
+    key: str | None = None,
+    with_env: bool = False,
 ) -> Switch:
-    """Point ``project`` at ``deployment_id`` and record it, in the audit log as ``action``; nothing when it is current already.
+    """Point ``project`` at ``deployment_id`` and record it, in the audit log too; nothing when it is current already.
+
+    Args:
+        actor: Who asked for it.
+        kind: What it was asked for as.
+        key: Of the call: one that was carried out is not carried out again, whatever is current by now.
+        with_env: Whether the env vars become those that ``deployment_id`` last ran with, in the same transaction.
 
     Raises:
         NotFound: the project is gone.
         Conflict: the deployment's image was removed; looked at after the pointer is written, so that none is removed meanwhile.
     """
     while True:
+        if key is not None and (done := _recorded(session, key)) is not None:
+            return done
         previous = session.exec(select(Project.current_deployment_id).where(Project.name == project)).one_or_none()
         if previous == deployment_id:
             return Switch(deployment_id, previous, changed=False)
@@ -103,12 +129,21 @@ def switch(
         session.rollback()
         if session.get(Project, project) is None:
             raise NotFound(f"There is no project {project!r}", code="project_not_found")
-    require_image(session.get_one(Deployment, deployment_id, populate_existing=True))
+    deployment = session.get_one(Deployment, deployment_id, populate_existing=True)
+    require_image(deployment)
+    before = session.exec(select(Project.env_version).where(Project.name == project)).one()
+    after = before
+    if with_env and (wanted := environment.last_version_of(session, deployment)) is not None:
+        after = environment.restore(session, project, wanted)
     session.add(
         Activation(
             project=project,
+            kind=kind,
+            key=key,
             deployment_id=deployment_id,
             previous_deployment_id=previous,
+            env_version=after,
+            previous_env_version=before,
             actor=actor.key_id or "",
             at=now(),
         )
@@ -116,10 +151,20 @@ def switch(
     audit.record(
         session,
         actor,
-        action,
+        _ACTIONS[kind],
         project=project,
         target=deployment_id,
-        before={"current_deployment_id": previous},
-        after={"current_deployment_id": deployment_id},
+        before={"current_deployment_id": previous} | ({"env_version": before} if after != before else {}),
+        after={"current_deployment_id": deployment_id} | ({"env_version": after} if after != before else {}),
     )
-    return Switch(deployment_id, previous, changed=True)
+    return Switch(deployment_id, previous, changed=True, env_version=after, previous_env_version=before)
+
+
+def _recorded(session: Session, key: str) -> Switch | None:
+    """What the switch of ``key`` did."""
+    row = session.exec(select(Activation).where(Activation.key == key)).first()
+    if row is None:
+        return None
+    return Switch(
+        row.deployment_id, row.previous_deployment_id, True, row.env_version, row.previous_env_version
+    )  # fmt: skip

@@ -5,6 +5,7 @@ folder, links, devices, doubled names, bombs); it keeps the few small files that
 goes by the same rules once more, so an archive that was not checked, or has changed, cannot do harm either.
 """
 
+import hashlib
 import os
 import re
 import unicodedata
@@ -17,7 +18,9 @@ from crewship.config import FILE_NAME
 from crewship.errors import InvalidConfig, InvalidSource, TooLarge
 from crewship.tar_stream import HOW_TO_PACK, Limits, TarStream, mebibytes, shown
 
-__all__ = ["Limits", "SourceSummary", "case_warnings", "check", "unpack", "validated_name"]
+__all__ = [
+    "Limits", "SourceFile", "SourceSummary", "case_warnings", "check", "files_of", "unpack", "validated_name",
+]  # fmt: skip
 
 _MAX_PART_BYTES: Final = 255
 _MAX_NAME_BYTES: Final = 4096
@@ -101,6 +104,31 @@ def check(stream: BinaryIO, limits: Limits | None = None) -> SourceSummary:
         dependencies=kept,
         warnings=tuple(case_warnings(names)),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFile:
+    """A file of an upload."""
+
+    sha256: str
+    size_bytes: int
+    is_executable: bool
+
+
+def files_of(stream: BinaryIO, limits: Limits | None = None) -> dict[str, SourceFile]:
+    """Name → file of all files in an upload that was checked.
+
+    Raises:
+        InvalidSource, TooLarge: as :func:`check`.
+    """
+    archive = TarStream(stream, limits or Limits())
+    found = {}
+    for name, size_bytes, is_executable in _files(archive, limits or Limits()):
+        digest = hashlib.sha256()
+        for piece in archive.data():
+            digest.update(piece)
+        found[name] = SourceFile(digest.hexdigest(), size_bytes, is_executable)
+    return found
 
 
 def unpack(stream: BinaryIO, folder: Path, limits: Limits | None = None) -> None:

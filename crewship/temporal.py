@@ -41,6 +41,8 @@ from crewship.contracts import (
     GarbageResult,
     Head,
     ProjectRef,
+    RecognizeInput,
+    RecognizeResult,
     RollbackInput,
     RollbackResult,
     RunInput,
@@ -58,6 +60,8 @@ _CALL_TIMEOUT = timedelta(seconds=5)
 _QUERY_TIMEOUT = timedelta(seconds=2)
 """A query waits for a worker: with none it would hang for the whole time, so it is short."""
 
+_RECOGNIZE_SECONDS = 5
+"""Without an answer a deployment is built as usual."""
 _GARBAGE_SECONDS = 75
 """Fifty images take half a minute; the CLI waits 90 s for an answer."""
 
@@ -163,11 +167,17 @@ async def cancel_run(client: Client, run_id: str, force: bool) -> None:
     await _call(handle.signal("cancel", CancelInput(force=force), rpc_timeout=_CALL_TIMEOUT))
 
 
+async def cancel_deploy(client: Client, deployment_id: str) -> None:
+    """Ask a deployment's workflow to stop the build; raises as ``cancel_run``."""
+    handle = client.get_workflow_handle(contracts.deploy_workflow_id(deployment_id))
+    await _call(handle.signal("cancel", CancelInput(), rpc_timeout=_CALL_TIMEOUT))
+
+
 async def rollback(client: Client, rollback: RollbackInput, queue: str) -> RollbackResult:
     """Swap a project's pointer by ``RollbackWorkflow`` and wait for it (one round trip: update-with-start).
 
     Args:
-        queue: Task queue of the host that has the target's image.
+        queue: Task queue of the host that has the target's image; the workflow runs there too.
 
     Raises:
         Unavailable: the workflow engine does not answer, or what the host needs (its engine, the database) does not.
@@ -176,11 +186,11 @@ async def rollback(client: Client, rollback: RollbackInput, queue: str) -> Rollb
         "Rollback",
         args=[rollback, queue],
         id=f"rollback-{rollback.project}-{new_id('x')[2:]}",
-        task_queue=contracts.WORKFLOW_QUEUE,
+        task_queue=queue,
         id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
         result_type=RollbackResult,
         search_attributes=_attributes(rollback.project, rollback.deployment_id, None),
-        static_summary=f"rollback {rollback.project}",
+        static_summary=f"{rollback.kind} {rollback.project}",
         execution_timeout=timedelta(seconds=60),
     )
     try:
@@ -198,6 +208,41 @@ async def rollback(client: Client, rollback: RollbackInput, queue: str) -> Rollb
         raise Unavailable(
             _what_is_away(error) or "The rollback did not come through", hint="crewship doctor"
         ) from error
+
+
+async def recognize(client: Client, asked: RecognizeInput, queue: str) -> bool:
+    """Whether a deployment is what a new build of its source and config would be; ``RecognizeWorkflow`` asks its host.
+
+    Args:
+        queue: Task queue of that host.
+
+    Raises:
+        Unavailable: the workflow engine or the host does not answer soon.
+    """
+    start = WithStartWorkflowOperation[Any, None](
+        "Recognize",
+        args=[asked],
+        id=f"recognize-{asked.deployment_id}-{new_id('x')[2:]}",
+        task_queue=queue,
+        id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
+        search_attributes=_attributes(asked.project, asked.deployment_id, None),
+        static_summary=f"look whether {asked.deployment_id} would be built the same",
+        execution_timeout=timedelta(seconds=15),
+    )
+    try:
+        result: RecognizeResult = await _call(
+            asyncio.wait_for(
+                client.execute_update_with_start_workflow(
+                    "answer", start_workflow_operation=start, result_type=RecognizeResult
+                ),
+                _RECOGNIZE_SECONDS,
+            )
+        )
+    except WorkflowUpdateRPCTimeoutOrCancelledError as error:
+        raise _unavailable() from error
+    except WorkflowUpdateFailedError as error:
+        raise Unavailable(_what_is_away(error) or "It could not be found out", hint="crewship doctor") from error
+    return result.same
 
 
 async def collect_garbage(client: Client, garbage: GarbageInput) -> GarbageResult:
@@ -283,11 +328,11 @@ async def signal(client: Client, workflow_id: str, name: str, argument: Any) -> 
 
 
 async def delete_histories(client: Client, project: str, workflow_ids: Iterable[str]) -> None:
-    """Have the engine forget workflows of a project: those of ``workflow_ids``, and its rollbacks. Idempotent.
+    """Have the engine forget workflows of a project: those of ``workflow_ids``, its rollbacks, and the like. Idempotent.
 
     One that still runs is ended by it. Raises as ``query_events``.
     """
-    rollbacks = client.list_workflows(f"{PROJECT.name} = '{project}' AND WorkflowType = 'Rollback'")
+    rollbacks = client.list_workflows(f"{PROJECT.name} = '{project}' AND WorkflowType IN ('Rollback', 'Recognize')")
     known = [*workflow_ids, *[found.id for found in await _call(_all(rollbacks))]]
     for workflow_id in known:
         request = DeleteWorkflowExecutionRequest(
@@ -377,7 +422,7 @@ def _unavailable() -> Unavailable:
 
 
 __all__ = [
-    "SEARCH_ATTRIBUTES", "STATUS", "WorkflowUpdateStage", "admit_run", "cancel_run", "check", "collect_garbage", "connect",
-    "delete_histories", "has_ended", "query_events", "query_head", "rollback", "running_workflows", "signal", "start_deploy",
-    "start_project_deletion", "start_run",
+    "SEARCH_ATTRIBUTES", "STATUS", "WorkflowUpdateStage", "admit_run", "cancel_deploy", "cancel_run", "check",
+    "collect_garbage", "connect", "delete_histories", "has_ended", "query_events", "query_head", "recognize", "rollback",
+    "running_workflows", "signal", "start_deploy", "start_project_deletion", "start_run",
 ]  # fmt: skip

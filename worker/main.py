@@ -50,6 +50,7 @@ from workflows.deploy import DeployWorkflow
 from workflows.garbage import GarbageWorkflow
 from workflows.maintenance import MaintenanceWorkflow
 from workflows.project import DeleteProjectWorkflow
+from workflows.recognition import RecognizeWorkflow
 from workflows.rollback import RollbackWorkflow
 from workflows.run import RunWorkflow
 
@@ -189,6 +190,7 @@ async def workers(settings: Settings, client: Client) -> AsyncIterator[list[Work
             Worker(
                 client,
                 task_queue=contracts.host_queue(settings.host),
+                workflows=[RollbackWorkflow, RecognizeWorkflow],  # do their work in their one workflow task
                 activities=[
                     containers.stop_container,
                     containers.finish_container,
@@ -196,12 +198,14 @@ async def workers(settings: Settings, client: Client) -> AsyncIterator[list[Work
                     deployments.smoke_boot,
                     deployments.mark_ready,
                     deployments.switch_current,
+                    deployments.recognize,
                     maintenance.sweep_containers,
                     garbage.collect_on_host,
                     projects.remove_images,
                 ],
                 activity_executor=executors[1],
                 max_concurrent_activities=_CONTROL_SLOTS,
+                workflow_runner=UnsandboxedWorkflowRunner(),
                 graceful_shutdown_timeout=_GRACEFUL,
                 max_heartbeat_throttle_interval=timedelta(seconds=1),
             ),

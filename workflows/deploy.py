@@ -36,6 +36,9 @@ BUILD_RETRY = RetryPolicy(
 )
 
 
+_CANCELED = RunError(code="canceled", message="The deployment was canceled")
+
+
 @workflow.defn(name="Deploy")
 class DeployWorkflow(Logged):
     @workflow.init
@@ -77,6 +80,10 @@ class DeployWorkflow(Logged):
         )
         return DeployResult(status=status, error_code=error.code if error else None)
 
+    def _is_canceled(self) -> bool:
+        """Whether to stop before the next step; within a step it is the activity that sees a cancel."""
+        return self.cancel_requested and workflow.patched("cancel-between-steps")
+
     async def _build(self) -> RunError | None:
         """The steps up to the switch; the first error, or None."""
         ref = DeploymentRef(deployment_id=self.deploy.deployment_id)
@@ -85,6 +92,8 @@ class DeployWorkflow(Logged):
                 (DeploymentActivities.build_image, 45, "build the image"),
                 (DeploymentActivities.smoke_boot, 10, "smoke boot: import the entrypoint in the image"),
             ):
+                if self._is_canceled():
+                    return _CANCELED
                 result: StepResult = await workflow.execute_activity_method(
                     step,
                     ref,
@@ -96,6 +105,8 @@ class DeployWorkflow(Logged):
                 )
                 if result.error is not None:
                     return result.error
+            if self._is_canceled():
+                return _CANCELED
             await workflow.execute_activity_method(
                 DeploymentActivities.mark_ready,
                 ActivateInput(deployment_id=self.deploy.deployment_id, actor=self.deploy.actor),

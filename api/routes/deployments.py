@@ -1,11 +1,12 @@
-"""Deployments: upload and build, list, show."""
+"""Deployments: upload and build, list, show, cancel."""
 
+import re
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import Annotated, Any, BinaryIO
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from pydantic import Field
 from sqlmodel import Session, col, delete, select, tuple_
 from starlette.datastructures import FormData, UploadFile
@@ -19,17 +20,20 @@ from api.state import Platform, PlatformDep
 from api.wire import ErrorRead, Events, Read, Time
 from crewship import audit, limits, source
 from crewship.config import load
-from crewship.contracts import DeployInput, DeploymentStatus
+from crewship.contracts import DeployInput, DeploymentStatus, RecognizeInput, host_queue
 from crewship.db import ensure_project
-from crewship.errors import InvalidConfig, InvalidRequest, Unavailable, Unprocessable
+from crewship.errors import InvalidConfig, InvalidRequest, NotFound, Unavailable, Unprocessable
 from crewship.hosts import require_engine
 from crewship.ids import new_id
-from crewship.models import Deployment, Project
+from crewship.models import Deployment, Idempotency, Project
 from crewship.objects import source_key
+from crewship.storage import ObjectMissing, ObjectStore
+from crewship.streams import as_file
 
 router = APIRouter(tags=["deployments"])
 
 _HOW_TO_SEND = "send the project as multipart/form-data with a file in the field source (.tar.gz); crewship deploy does"
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 _UPLOAD_BODY: Mapping[str, Any] = {
     "requestBody": {
@@ -38,9 +42,13 @@ _UPLOAD_BODY: Mapping[str, Any] = {
             "multipart/form-data": {
                 "schema": {
                     "type": "object",
-                    "required": ["source"],
                     "properties": {
                         "source": {"type": "string", "format": "binary", "description": "The project as .tar.gz"},
+                        "source_sha256": {
+                            "type": "string",
+                            "description": "Instead of `source`: digest of an archive that the project was deployed from "
+                            "before; 404 `source_unknown` asks for the archive itself",
+                        },
                         "name": {"type": "string", "description": "Which [deployments.<name>] table is meant"},
                     },
                 }
@@ -56,6 +64,10 @@ class DeploymentRead(Read):
     status: DeploymentStatus
     config: dict[str, Any]
     image: str | None
+    base_image: str | None
+    """Id (digest) of the image that it is built on."""
+    python: str | None
+    """Version of its interpreter."""
     image_removed_at: Time | None
     """Set once retention took the image: deploy that version again to go back to it."""
     source_sha256: str
@@ -66,15 +78,21 @@ class DeploymentRead(Read):
     events: Events
     warnings: list[str] = Field(default_factory=list)
     """What was odd about the upload; in the answer to the upload only."""
+    unchanged: bool = False
+    """Whether the upload is what this deployment was built from, so that there was nothing to do; in that answer only."""
 
     @classmethod
-    def of(cls, row: Deployment, current_id: str | None, warnings: tuple[str, ...] = ()) -> "DeploymentRead":
+    def of(
+        cls, row: Deployment, current_id: str | None, warnings: tuple[str, ...] = (), *, unchanged: bool = False
+    ) -> "DeploymentRead":
         return cls(
             id=row.id,
             project=row.project,
             status=row.status,
             config=row.config,
             image=row.image,
+            base_image=row.base_image,
+            python=row.python,
             image_removed_at=row.image_removed_at,
             source_sha256=row.source_sha256,
             created_at=row.created_at,
@@ -83,6 +101,7 @@ class DeploymentRead(Read):
             current=row.id == current_id,
             events=Events(last_seq=row.last_seq),
             warnings=list(warnings),
+            unchanged=unchanged,
         )
 
 
@@ -102,7 +121,7 @@ class _Upload:
     "/projects/{project}/deployments",
     status_code=202,
     openapi_extra=dict(_UPLOAD_BODY),
-    responses={200: {"model": DeploymentRead, "description": "The same call came before"}},
+    responses={200: {"model": DeploymentRead, "description": "The same call came before, or nothing has changed"}},
 )
 async def create_deployment(
     project: str,
@@ -111,26 +130,36 @@ async def create_deployment(
     platform: PlatformDep,
     caller: DeployCaller,
     activate: bool = True,
+    force: Annotated[bool, Query(description="Build also what is current already")] = False,
     key: IdempotencyKey = None,
 ) -> DeploymentRead:
     """Upload a project and build a deployment of it; creates the project when it is missing.
 
-    What can be seen in the upload is refused at once. With `activate=false` it is built without becoming current.
+    What can be seen in the upload is refused at once. With `activate=false` it is built without becoming current. When the
+    current deployment was built from the same source, config, base image and platform, the answer is that one, `unchanged`.
     """
     check_project_name(project)
     caller.require_project(project)
     await platform.dispatch.check()
     await platform.make_store()
     async with _form(request) as form:
-        file, name = form.get("source"), form.get("name")
-        if not isinstance(file, UploadFile):
+        file, name, sha256 = form.get("source"), form.get("name"), form.get("source_sha256")
+        if isinstance(file, UploadFile):
+            upload = await platform.with_store(lambda _: _take(platform, file.file, name if name else None))
+        elif isinstance(sha256, str) and _SHA256.fullmatch(sha256):
+            upload = await _find(platform, project, sha256, name if name else None)
+        else:
             raise Unprocessable(
                 "/source: is missing",
                 errors=[{"pointer": "/source", "detail": "is missing"}],
                 hint=_HOW_TO_SEND,
             )
-        upload = await platform.with_store(lambda _: _take(platform, file.file, name if name else None))
-    return await _record(platform, caller, project, upload, activate, key, str(name or ""), response)
+    scope = f"deployments:{project}:{caller.key_id}"
+    if not force and (same := await _unchanged(platform, project, upload, scope, key)) is not None:
+        response.headers["Location"] = f"/v1/deployments/{same.id}"
+        response.status_code = 200
+        return same
+    return await _record(platform, caller, project, upload, activate, scope, key, str(name or ""), response)
 
 
 @asynccontextmanager
@@ -153,6 +182,13 @@ async def _form(request: Request) -> AsyncIterator[FormData]:
 def _take(platform: Platform, file: BinaryIO, name: object) -> _Upload:
     """Check the upload, then keep it. In a thread; the file is on disk if it is large."""
     file.seek(0)
+    upload = _checked(platform, file, name)
+    file.seek(0)
+    platform.store.put(source_key(upload.sha256), file)
+    return upload
+
+
+def _checked(platform: Platform, file: BinaryIO, name: object) -> _Upload:
     summary = source.check(file, source.Limits.of(platform.settings.max_source_bytes))
     config = load(summary.config, str(name) if name is not None else None)
     limits.check(config, platform.settings)
@@ -162,9 +198,69 @@ def _take(platform: Platform, file: BinaryIO, name: object) -> _Upload:
             "[network] allow: this platform cannot restrict a run to named hosts yet",
             hint='leave it out (open), or set mode = "none" under [network] to close the network',
         )
-    file.seek(0)
-    platform.store.put(source_key(summary.sha256), file)
     return _Upload(summary.sha256, config.model_dump(mode="json"), summary.warnings)
+
+
+async def _find(platform: Platform, project: str, sha256: str, name: object) -> _Upload:
+    """The upload that was kept of an earlier deployment of the same project: a digest that is known is no right to the source
+    of another one.
+
+    Raises:
+        NotFound: there is none (``source_unknown``).
+    """
+
+    def is_known(session: Session) -> bool:
+        known = select(Deployment.id).where(
+            Deployment.project == project,
+            Deployment.source_sha256 == sha256,
+            col(Deployment.source_removed_at).is_(None),
+        )
+        return session.exec(known.limit(1)).first() is not None
+
+    def read(store: ObjectStore) -> _Upload | None:
+        with suppress(ObjectMissing):
+            upload = _checked(platform, as_file(store.open(source_key(sha256))), name)
+            return upload if upload.sha256 == sha256 else None
+        return None
+
+    upload = await platform.with_store(read) if await platform.transact(is_known) else None
+    if upload is None:
+        raise NotFound(
+            f"The project has no source with the digest {sha256[:12]}…", code="source_unknown", hint=_HOW_TO_SEND
+        )
+    return upload
+
+
+async def _unchanged(
+    platform: Platform, project: str, upload: _Upload, scope: str, key: str | None
+) -> DeploymentRead | None:
+    """The current deployment, if that is what would be built; None when it is another one or cannot be told."""
+
+    def candidate(session: Session) -> Deployment | None:
+        owner = session.get(Project, project)
+        if owner is None or owner.deleting or owner.current_deployment_id is None:
+            return None
+        if key is not None and session.get(Idempotency, (scope, key)) is not None:
+            return None  # what this call has made before counts
+        at_work = select(Deployment.id).where(
+            Deployment.project == project, col(Deployment.activate), col(Deployment.last_seq).is_(None)
+        )
+        if session.exec(at_work.limit(1)).first() is not None:
+            return None  # what is current may be another one in a moment
+        current = session.get_one(Deployment, owner.current_deployment_id)
+        is_same = current.source_sha256 == upload.sha256 and current.config == upload.config
+        return current if is_same and current.recipe is not None and current.image_removed_at is None else None
+
+    current = await platform.transact(candidate)
+    if current is None:
+        return None
+    try:
+        asked = RecognizeInput(deployment_id=current.id, project=project)
+        if not await platform.dispatch.recognize(asked, host_queue(current.host)):
+            return None
+    except Unavailable:
+        return None  # a build says what is away, and how to mend it
+    return DeploymentRead.of(current, current.id, upload.warnings, unchanged=True)
 
 
 async def _record(
@@ -173,11 +269,12 @@ async def _record(
     project: str,
     upload: _Upload,
     activate: bool,
+    scope: str,
     key: str | None,
     name: str,
     response: Response,
 ) -> DeploymentRead:
-    deployment_id, scope = new_id("dep"), f"deployments:{project}:{caller.key_id}"
+    deployment_id = new_id("dep")
     body = digest({"source": upload.sha256, "name": name, "activate": activate})
 
     def record(session: Session) -> tuple[DeploymentRead, DeployInput | None]:
@@ -194,6 +291,7 @@ async def _record(
             activate=activate,
             source_key=source_key(upload.sha256),
             source_sha256=upload.sha256,
+            env_version=owner.env_version,
             created_by=caller.key_id,
         )
         session.add(row)
@@ -264,3 +362,44 @@ async def get_deployment_by_id(deployment_id: str, platform: PlatformDep, caller
         return DeploymentRead.of(row, session.get_one(Project, row.project).current_deployment_id)
 
     return await platform.transact(read)
+
+
+@router.post(
+    "/deployments/{deployment_id}/cancel",
+    status_code=202,
+    responses={200: {"model": DeploymentRead, "description": "It had ended"}},
+)
+async def cancel_deployment(
+    deployment_id: str, platform: PlatformDep, caller: DeployCaller, response: Response
+) -> DeploymentRead:
+    """Stop a build: the deployment becomes `failed` with the code `canceled`. One that has ended stays as it is."""
+
+    def read(session: Session) -> tuple[DeploymentRead, DeployInput]:
+        row = get_deployment(session, caller, deployment_id)
+        start = DeployInput(
+            deployment_id=row.id, project=row.project, host=row.host, activate=row.activate, actor=row.created_by
+        )
+        return DeploymentRead.of(row, session.get_one(Project, row.project).current_deployment_id), start
+
+    def ask(session: Session) -> tuple[DeploymentRead, DeployInput]:
+        deployment, start = read(session)
+        if deployment.status in ("pending", "building"):
+            audit.record(
+                session, caller.actor, "deployment.canceled", project=start.project, target=deployment_id,
+                before={"status": deployment.status},
+            )  # fmt: skip
+        return deployment, start
+
+    deployment, start = await platform.transact(ask)
+    if deployment.status in ("pending", "building"):
+        try:
+            await platform.dispatch.cancel_deploy(deployment_id)
+        except NotFound:
+            # Ended just now, or written and not started yet: then it is started, so as to end in order.
+            await platform.dispatch.start_deploy(start)
+            with suppress(NotFound):
+                await platform.dispatch.cancel_deploy(deployment_id)
+        deployment, _ = await platform.transact(read)
+    if deployment.status not in ("pending", "building"):
+        response.status_code = 200
+    return deployment

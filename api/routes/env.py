@@ -1,10 +1,11 @@
 """Env vars of a project: set and unset, never read back. Each change makes a version, and a run keeps the one it began with."""
 
 import re
+from typing import Annotated
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 from pydantic import Field
-from sqlmodel import Session, col, select, update
+from sqlmodel import Session, col, update
 
 from api.auth import EnvCaller, ReadCaller
 from api.lookups import check_project_name, get_project, require_live
@@ -13,8 +14,9 @@ from api.values import escaped
 from api.wire import Body, Read, Time
 from crewship import audit
 from crewship.clock import now
-from crewship.db import ensure_project
-from crewship.errors import Unavailable, Unprocessable
+from crewship.db import ensure_project, env_rows
+from crewship.environment import next_version
+from crewship.errors import NotFound, Unavailable, Unprocessable
 from crewship.models import EnvVar, Project
 from crewship.redaction import is_redacted
 
@@ -51,21 +53,44 @@ class EnvVarRead(Read):
 
 
 class EnvPage(Read):
+    version: int
+    """Of these variables."""
+    current_version: int
+    """Of those that runs use that begin now."""
     env: list[EnvVarRead]
 
 
 @router.get("")
-async def list_env(project: str, platform: PlatformDep, caller: ReadCaller) -> EnvPage:
-    """List the env vars' names; a key with the scope `env` sees how their values end."""
+async def list_env(
+    project: str,
+    platform: PlatformDep,
+    caller: ReadCaller,
+    version: Annotated[int | None, Query(ge=0, description="An earlier version; left out: the one in force")] = None,
+) -> EnvPage:
+    """List the env vars' names, as they are or as they were at a version.
 
-    def read(session: Session) -> list[EnvVar]:
-        get_project(session, caller, project)
-        query = select(EnvVar).where(EnvVar.project == project, col(EnvVar.until_version).is_(None))
-        return list(session.exec(query.order_by(col(EnvVar.name))))
+    A key with the scope `env` sees how their values end.
+    """
 
-    rows = await platform.transact(read)
     may_see = "env" in caller.scopes
-    return EnvPage(env=[_shown(row, platform, may_see) for row in rows])
+
+    def read(session: Session) -> EnvPage:
+        current = get_project(session, caller, project).env_version
+        wanted = current if version is None else version
+        if wanted > current:
+            raise NotFound(
+                f"Project {project!r} has no version {wanted} of its env vars",
+                code="env_version_not_found",
+                hint=f"the one in force is {current}",
+            )
+        rows = sorted(env_rows(session, project, wanted).values(), key=lambda row: row.name)
+        return EnvPage(
+            version=wanted,
+            current_version=current,
+            env=[_shown(row, platform, may_see) for row in rows],
+        )
+
+    return await platform.transact(read)
 
 
 @router.patch("")
@@ -80,13 +105,7 @@ async def update_env(project: str, body: EnvUpdate, platform: PlatformDep, calle
         require_live(ensure_project(session, project, caller.actor))
         if not sealed and not body.unset:
             return session.get_one(Project, project).env_version
-        # The version is taken first: it is the lock that keeps two changes apart.
-        version = session.exec(
-            update(Project)
-            .where(col(Project.name) == project)
-            .values(env_version=col(Project.env_version) + 1)
-            .returning(col(Project.env_version))
-        ).scalar_one()
+        version = next_version(session, project)
         replaced = session.exec(
             update(EnvVar)
             .where(
@@ -117,7 +136,7 @@ async def update_env(project: str, body: EnvUpdate, platform: PlatformDep, calle
             )
             for name, value in sealed.items()
         )
-        return int(version)
+        return version
 
     shown = [name for name, value in sorted(body.set.items()) if value and not is_redacted(name, value)]
     return EnvVersion(version=await platform.transact(apply), shown=shown)

@@ -189,11 +189,11 @@ def test_what_became_current_after_the_plan_stays(database: Database, store: Fol
     host = Host("image_dep_1", "image_dep_2", "image_dep_3")
     activities = Collecting(database, store, host, keep_deployments=1).activities
     with session(database) as rows:
-        switch(rows, "crew", "dep_1", Actor(key_id="key_1"))
+        switch(rows, "crew", "dep_1", Actor(key_id="key_1"), kind="rollback")
     assert not activities._give_up_image("dep_1", "image_dep_1")
     assert not activities._give_up_image("dep_2", "image_dep_2")  # what a rollback goes to
     assert activities._give_up_image("dep_3", "image_dep_3")
     with pytest.raises(Conflict), session(database) as rows:
-        switch(rows, "crew", "dep_3", Actor(key_id="key_1"))
+        switch(rows, "crew", "dep_3", Actor(key_id="key_1"), kind="rollback")
     with session(database) as rows:
         assert rows.get_one(Project, "crew").current_deployment_id == "dep_1"

@@ -24,6 +24,7 @@ from crewship.contracts import (
     GarbageInput,
     GarbageResult,
     ProjectRef,
+    RecognizeInput,
     RollbackInput,
     RollbackResult,
     RunInput,
@@ -47,6 +48,9 @@ class FakeDispatch:
         self.deploys: list[DeployInput] = []
         self.deletions: list[str] = []
         self.cancels: list[tuple[str, bool]] = []
+        self.recognized: list[tuple[RecognizeInput, str]] = []
+        self.is_same = True
+        self.canceled_builds: list[str] = []
         self.rollbacks: list[tuple[RollbackInput, str]] = []
         self.queries = 0
         self.logs: dict[str, ScriptedLog] = {}
@@ -55,6 +59,7 @@ class FakeDispatch:
         self.garbage_result = GarbageResult(removals=[], more=False)
         self.worker_count = 1
         self.on_cancel: Callable[[str], None] | None = None
+        self.on_rollback: Callable[[RollbackInput], RollbackResult] | None = None
 
     def _up(self, call: str) -> None:
         if call in self.down or "all" in self.down:
@@ -90,7 +95,18 @@ class FakeDispatch:
     async def rollback(self, rollback: RollbackInput, queue: str) -> RollbackResult:
         self._up("rollback")
         self.rollbacks.append((rollback, queue))
-        return self.rollback_result
+        return self.on_rollback(rollback) if self.on_rollback is not None else self.rollback_result
+
+    async def recognize(self, asked: RecognizeInput, queue: str) -> bool:
+        self._up("recognize")
+        self.recognized.append((asked, queue))
+        return self.is_same
+
+    async def cancel_deploy(self, deployment_id: str) -> None:
+        self._up("cancel_deploy")
+        if deployment_id not in [deploy.deployment_id for deploy in self.deploys]:
+            raise NotFound("No such workflow")
+        self.canceled_builds.append(deployment_id)
 
     async def collect_garbage(self, garbage: GarbageInput) -> GarbageResult:
         self._up("collect_garbage")

@@ -21,6 +21,7 @@ CHANGES: list[tuple[str, str, str, dict[str, Any], list[str]]] = [
         "patch", "/v1/projects/{project}/build-secrets", "crew", {"json": {"set": {"A": SECRET}}}, ["build_secrets.changed"],
     ),
     ("post", "/v1/projects/{project}/deployments", "crew", {}, ["deployment.created"]),
+    ("post", "/v1/deployments/{deployment_id}/cancel", "DEPLOYMENT", {}, ["deployment.canceled"]),
     ("post", "/v1/runs", "", {"json": {"project": "crew", "input": {"a": SECRET}}}, ["run.created"]),
     ("post", "/v1/runs/{run_id}/cancel", "RUN", {"json": {}}, ["run.canceled"]),
     ("post", "/v1/runs/cancel", "", {"json": {"project": "crew"}}, ["runs.canceled"]),
@@ -32,6 +33,7 @@ CHANGES: list[tuple[str, str, str, dict[str, Any], list[str]]] = [
 
 ELSEWHERE = {
     ("post", "/v1/projects/{project}/rollback"): "the worker's switch writes it, in its transaction (tests/crewship)",
+    ("post", "/v1/deployments/{deployment_id}/promote"): "as a rollback",
     ("post", "/v1/gc"): "the worker writes what went (tests/activities)",
     ("post", "/v1/runs/{run_id}/stream-token"): "changes nothing",
 }
@@ -61,11 +63,15 @@ async def test_a_change_has_its_entry(
         name = (await ready.http.post("/v1/runs", json={"project": "crew"})).json()["id"]
     elif name == "KEY":
         name = (await ready.http.post("/v1/keys", json={"name": "k", "scopes": ["read"]})).json()["id"]
+    elif name == "DEPLOYMENT":
+        name = (await upload(ready)).json()["id"]
     before = len(await entries(ready))
     if path.endswith("/deployments"):
         response = await upload(ready)
     else:
-        response = await ready.http.request(method, path.format(project=name, run_id=name, key_id=name), **arguments)
+        response = await ready.http.request(
+            method, path.format(project=name, run_id=name, key_id=name, deployment_id=name), **arguments
+        )
     assert response.is_success, response.text
     added = (await entries(ready))[: len(await entries(ready)) - before]
     assert [entry["action"] for entry in added] == actions

@@ -9,6 +9,7 @@ import pytest
 from sqlmodel import select
 
 from crewship import db
+from crewship.clock import now
 from crewship.models import Activation, Deployment, Idempotency, Project
 from crewship.objects import source_key
 from crewship.storage import read
@@ -48,9 +49,9 @@ async def test_an_upload_is_kept_recorded_and_built(api: Api) -> None:
     digest = hashlib.sha256(SOURCE).hexdigest()
     assert body == {
         "id": body["id"], "project": "crew", "status": "pending", "config": body["config"], "image": None,
-        "image_removed_at": None, "source_sha256": digest,
+        "image_removed_at": None, "base_image": None, "python": None, "source_sha256": digest,
         "created_at": body["created_at"], "ready_at": None, "error": None, "current": False,
-        "events": {"last_seq": None}, "warnings": [],
+        "events": {"last_seq": None}, "warnings": [], "unchanged": False,
     }  # fmt: skip
     assert body["config"]["entrypoint"] == "main:kickoff"
     assert read(api.store, source_key(digest)) == SOURCE
@@ -161,7 +162,7 @@ async def test_rollback_goes_to_the_host_that_has_the_image(ready: Api) -> None:
     body = response.json()
     assert (response.status_code, body) == (200, {
         "project": "crew", "deployment_id": "dep_1", "previous_deployment_id": "dep_2", "changed": True,
-        "duration_ms": body["duration_ms"],
+        "env": None, "duration_ms": body["duration_ms"],
     })  # fmt: skip
     ((asked, queue),) = ready.dispatch.rollbacks
     assert (asked.project, asked.deployment_id, queue) == ("crew", "dep_2", "crewship-host-here")
@@ -174,3 +175,110 @@ async def test_rollback_to_what_is_not_ready(ready: Api) -> None:
     response = await ready.http.post("/v1/projects/crew/rollback", json={"deployment_id": "dep_f"})
     assert_problem(response, 409, "deployment_not_ready")
     assert ready.dispatch.rollbacks == []
+
+
+async def offer(api: Api, sha256: str, project: str = "crew", query: str = "", **arguments: Any) -> httpx.Response:
+    """An upload's form without the archive."""
+    return await api.http.post(
+        f"/v1/projects/{project}/deployments{query}", files={"source_sha256": (None, sha256)}, **arguments
+    )
+
+
+def finish(api: Api, deployment_id: str, **changes: Any) -> None:
+    """As the worker ends a build that makes a deployment current."""
+    with db.session(api.platform.database) as session:
+        row = session.get_one(Deployment, deployment_id)
+        row.status, row.image, row.recipe, row.base_image, row.last_seq = "ready", "sha256:1", "r", "sha256:0", 9
+        for name, value in changes.items():
+            setattr(row, name, value)
+        project = session.get_one(Project, row.project)
+        project.current_deployment_id = deployment_id
+        session.add_all([row, project])
+
+
+async def test_a_source_that_was_sent_before_is_not_sent_again(api: Api) -> None:
+    digest = hashlib.sha256(SOURCE).hexdigest()
+    assert_problem(await offer(api, digest), 404, "source_unknown")
+    await upload(api)
+    assert_problem(await offer(api, digest, project="other"), 404, "source_unknown")  # a digest is no right to it
+    again = await offer(api, digest)
+    assert (again.status_code, again.json()["source_sha256"]) == (202, digest)
+    assert again.json()["config"]["entrypoint"] == "main:kickoff"
+    assert len(api.dispatch.deploys) == 2
+    assert_problem(await offer(api, "0" * 64), 404, "source_unknown")
+    assert_problem(await offer(api, "../secret.key"), 422, "validation_error")
+
+
+async def test_a_source_that_is_gone_or_damaged_is_asked_for_again(api: Api) -> None:
+    digest = hashlib.sha256(SOURCE).hexdigest()
+    await upload(api)
+    api.store.put(source_key(digest), pack({"crewship.toml": CONFIG, "main.py": "other"}))
+    assert_problem(await offer(api, digest), 404, "source_unknown")
+    api.store.delete(source_key(digest))
+    assert_problem(await offer(api, digest), 404, "source_unknown")
+    with db.session(api.platform.database) as session:
+        assert len(session.exec(select(Deployment)).all()) == 1
+
+
+async def test_nothing_changed_is_no_deployment(api: Api) -> None:
+    digest = hashlib.sha256(SOURCE).hexdigest()
+    first = (await upload(api)).json()["id"]
+    finish(api, first)
+    for answer in (await offer(api, digest), await upload(api), await upload(api, query="?activate=false")):
+        assert (answer.status_code, answer.json()["id"], answer.json()["unchanged"]) == (200, first, True)
+        assert answer.headers["location"] == f"/v1/deployments/{first}"
+    assert len(api.dispatch.deploys) == 1
+    asked, queue = api.dispatch.recognized[0]
+    assert (asked.deployment_id, asked.project, queue) == (first, "crew", "crewship-host-here")
+
+
+async def test_what_is_built_although_the_source_is_the_same(api: Api) -> None:
+    first = (await upload(api)).json()["id"]
+
+    async def is_built(**arguments: Any) -> bool:
+        answer = await upload(api, **arguments)
+        assert answer.status_code == 202 or answer.headers.get("idempotent-replayed"), answer.text
+        with db.session(api.platform.database) as session:  # or it would be at work, which is another reason
+            session.get_one(Deployment, answer.json()["id"]).last_seq = 9
+        return bool(answer.json()["id"] != first)
+
+    assert await is_built()  # the first one is not current yet
+    finish(api, first)
+    assert await is_built(query="?force=true")
+    api.dispatch.is_same = False  # the base image, the platform or its settings are others, or the image is gone
+    assert await is_built()
+    api.dispatch.is_same = True
+    api.dispatch.down.add("recognize")
+    assert await is_built()
+    api.dispatch.down.clear()
+    table = CONFIG.replace("main:kickoff", "main:other")
+    assert await is_built(source=pack({"crewship.toml": table, "main.py": "def kickoff(inputs): return inputs"}))
+    finish(api, first, recipe=None)  # from before recipes were kept
+    assert await is_built()
+    finish(api, first, image_removed_at=now())
+    assert await is_built()
+    finish(api, first, image_removed_at=None)
+    assert (await upload(api)).json()["id"] == first
+    headers = {"idempotency-key": "k"}
+    made = (await upload(api, query="?force=true", headers=headers)).json()["id"]
+    assert (await upload(api, query="?force=true", headers=headers)).json()["id"] == made != first
+    assert (await upload(api)).status_code == 202  # another one is at work, and may be current in a moment
+
+
+async def test_a_build_is_canceled(api: Api) -> None:
+    first = (await upload(api)).json()["id"]
+    assert (await api.http.post(f"/v1/deployments/{first}/cancel")).status_code == 202
+    assert api.dispatch.canceled_builds == [first]
+    finish(api, first)
+    answer = await api.http.post(f"/v1/deployments/{first}/cancel")
+    assert (answer.status_code, answer.json()["status"]) == (200, "ready")
+    assert api.dispatch.canceled_builds == [first]
+    assert_problem(await api.http.post("/v1/deployments/dep_x/cancel"), 404, "deployment_not_found")
+
+
+async def test_a_build_that_was_not_started_is_started_so_as_to_end(api: Api) -> None:
+    first = (await upload(api)).json()["id"]
+    api.dispatch.deploys.clear()
+    assert (await api.http.post(f"/v1/deployments/{first}/cancel")).status_code == 202
+    assert [deploy.deployment_id for deploy in api.dispatch.deploys] == [first]
+    assert api.dispatch.canceled_builds == [first]

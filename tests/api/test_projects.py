@@ -95,7 +95,12 @@ async def test_each_change_is_a_version_and_old_ones_can_be_read(api: Api) -> No
         assert (await api.http.patch("/v1/projects/crew/env", json=body)).json()["version"] == version
     with db.session(api.platform.database) as session:
         assert [sorted(db.env_values(session, "crew", version)) for version in (1, 2)] == [["A", "B"], ["A"]]
-    assert [item["name"] for item in (await api.http.get("/v1/projects/crew/env")).json()["env"]] == ["A"]
+    listed = (await api.http.get("/v1/projects/crew/env")).json()
+    assert (listed["version"], listed["current_version"], [item["name"] for item in listed["env"]]) == (2, 2, ["A"])
+    earlier = (await api.http.get("/v1/projects/crew/env?version=1")).json()
+    assert (earlier["version"], earlier["current_version"]) == (1, 2)
+    assert [item["name"] for item in earlier["env"]] == ["A", "B"]
+    assert_problem(await api.http.get("/v1/projects/crew/env?version=3"), 404, "env_version_not_found")
 
 
 async def test_env_is_all_or_nothing(api: Api) -> None:

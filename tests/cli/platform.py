@@ -74,6 +74,15 @@ class Platform:
         self.uploads: list[tuple[str, bytes, str | None]] = []
         self.cancels: list[bool] = []
         """``force`` of each cancel."""
+        self.sources: dict[str, bytes] = {}
+        """Digest → archive that was sent before."""
+        self.unchanged: str | None = None
+        """The deployment that any source is recognized as."""
+        self.build_cancels: list[str] = []
+        self.on_build_cancel: Any = None
+        self.documents: dict[str, str] = {}
+        """Path below a deployment → text."""
+        self.diff: dict[str, Any] = {}
         self.next_cancels: list[list[str]] = []
         """Run ids that each bulk cancel answers with."""
         self.canceled = threading.Event()
@@ -84,6 +93,8 @@ class Platform:
         self.next_log: Log = Log()
         self.fail_next: list[Response] = []
         self.rollback_changed = True
+        self.env_changes: dict[str, list[str]] = {"added": [], "removed": [], "changed": []}
+        self.activations: list[dict[str, Any]] = []
         self.garbage: list[dict[str, Any]] = []
         """What retention does not keep; one goes with each call."""
         self.samples: list[dict[str, Any]] = []
@@ -113,6 +124,13 @@ class Platform:
         } | fields  # fmt: skip
         self.keys.append(key)
         return key
+
+    def _switched(self, project: str, dep_id: str, with_env: bool) -> dict[str, Any]:
+        env = {"version": 4, "deployment_version": 2, "restored": with_env, "changes": self.env_changes}
+        return {
+            "project": project, "deployment_id": dep_id, "previous_deployment_id": "dep_two", "duration_ms": 43,
+            "changed": self.rollback_changed, "env": env if self.rollback_changed else None,
+        }  # fmt: skip
 
     # --- server -------------------------------------------------------------------------------------------------------
 
@@ -173,7 +191,7 @@ class Platform:
             return Response(status_code=202)
 
         @app.get("/v1/projects/{name}/env")
-        def env(name: str) -> Any:
+        def env(name: str, version: int | None = None) -> Any:
             if name not in self.projects:
                 return problem(404, "project_not_found", f"there is no project {name}")
             rows = [
@@ -186,7 +204,7 @@ class Platform:
                 }
                 for key, value in sorted(self.env.get(name, {}).items())
             ]
-            return {"env": rows}
+            return {"version": version if version is not None else 2, "current_version": 2, "env": rows}
 
         @app.patch("/v1/projects/{name}/env")
         async def patch_env(name: str, request: Request) -> Any:
@@ -214,8 +232,15 @@ class Platform:
         @app.post("/v1/projects/{name}/deployments", status_code=202)
         async def deploy(name: str, request: Request) -> Any:
             async with request.form() as form:
-                source: Any = form["source"]
-                self.uploads.append((name, await source.read(), str(form["name"]) if "name" in form else None))
+                table = str(form["name"]) if "name" in form else None
+                source: Any = form.get("source")
+                digest = str(form.get("source_sha256"))
+                content = self.sources.get(digest) if source is None else await source.read()
+            if content is None:
+                return problem(404, "source_unknown", "the project has no such source")
+            if source is None and self.unchanged is not None and "force" not in request.query_params:
+                return JSONResponse(self.deployments[self.unchanged] | {"unchanged": True})
+            self.uploads.append((name, content, table))
             dep_id = f"dep_new{len(self.uploads)}"
             activate = request.query_params.get("activate") != "false"
             final = {
@@ -238,17 +263,43 @@ class Platform:
         def deployment(dep_id: str) -> Any:
             return self.deployments.get(dep_id) or problem(404, "deployment_not_found", f"there is no {dep_id}")
 
+        @app.get("/v1/deployments/{dep_id}/diff/{other}")
+        def diff(dep_id: str, other: str) -> Any:
+            return {"before": dep_id, "after": other} | self.diff
+
+        @app.get("/v1/deployments/{dep_id}/lock")
+        def lock(dep_id: str) -> Any:
+            return Response(self.documents["lock"], media_type="text/plain")
+
+        @app.get("/v1/deployments/{dep_id}/sbom")
+        def sbom(dep_id: str) -> Any:
+            return Response(self.documents["sbom"], media_type="application/vnd.cyclonedx+json")
+
+        @app.post("/v1/deployments/{dep_id}/cancel", status_code=202)
+        def cancel_build(dep_id: str) -> Any:
+            self.build_cancels.append(dep_id)
+            if self.on_build_cancel is not None:
+                self.on_build_cancel(dep_id)
+            return self.deployments[dep_id]
+
         @app.get("/v1/deployments/{dep_id}/events")
         def build_events(dep_id: str, after: int = 0) -> Any:
             return self._stream(self.logs[dep_id], after, None)
 
         @app.post("/v1/projects/{name}/rollback")
         async def rollback(name: str, request: Request) -> Any:
-            wanted = (await request.json()).get("deployment_id")
-            return {
-                "project": name, "deployment_id": wanted or "dep_one", "previous_deployment_id": "dep_two",
-                "changed": self.rollback_changed, "duration_ms": 43,
-            }  # fmt: skip
+            body = await request.json()
+            return self._switched(name, body.get("deployment_id") or "dep_one", bool(body.get("with_env")))
+
+        @app.post("/v1/deployments/{dep_id}/promote")
+        async def promote(dep_id: str, request: Request) -> Any:
+            return self._switched("research-crew", dep_id, bool((await request.json()).get("with_env")))
+
+        @app.get("/v1/projects/{name}/activations")
+        def activations(name: str) -> Any:
+            if name not in self.projects:
+                return problem(404, "project_not_found", f"there is no project {name}")
+            return {"activations": self.activations, "next_cursor": None}
 
         @app.post("/v1/runs", status_code=202)
         async def invoke(request: Request) -> Any:

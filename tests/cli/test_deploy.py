@@ -1,12 +1,17 @@
+import hashlib
 import io
 import json
+import os
+import signal
+import subprocess
+import sys
 import tarfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.cli.platform import Log, Platform, step
+from tests.cli.platform import Log, Platform, problem, step
 
 TABLE = 'framework = "python"\nentrypoint = "main:kickoff"\n'
 
@@ -167,3 +172,98 @@ def test_projects(crewship: Any, platform: Platform) -> None:
     assert crewship("projects", "delete", "other", "--yes").exit_code == 4
     assert crewship("projects", "delete", "research-crew", "--yes").exit_code == 0
     assert platform.projects == {}
+
+
+def test_a_rollback_says_which_vars_differ(crewship: Any, platform: Platform, project: Path) -> None:
+    platform.env_changes = {"added": ["NEW"], "removed": [], "changed": ["KEY", "MODEL"]}
+    assert crewship("deploy", "--rollback").stderr.splitlines() == [
+        "✓ research-crew is on dep_one again (43 ms)",
+        "warning: the env vars have changed since dep_one was current, and stay as they are: "
+        "added NEW; changed KEY, MODEL",
+        "  --with-env restores version 2 of them",
+        "  undo: crewship deploy --rollback dep_two",
+    ]
+    as_json = crewship("deploy", "--rollback", "--json")
+    assert json.loads(as_json.stdout)["env"]["changes"]["added"] == ["NEW"]
+    assert as_json.stderr.startswith("warning: the env vars have changed")
+    assert crewship("deploy", "--rollback", "--with-env").stderr.splitlines() == [
+        "✓ research-crew is on dep_one again (43 ms)",
+        "  env vars are those of version 2 again, as version 4",
+        "  undo: crewship deploy --rollback dep_two --with-env",
+    ]
+    assert ("POST", "/v1/projects/research-crew/rollback", {"with_env": True}) in platform.requests
+    refused = crewship("deploy", "--with-env")
+    assert refused.exit_code == 2
+    assert "--with-env goes with --rollback" in refused.stderr
+
+
+def sent(platform: Platform) -> str:
+    """Digest of the archive that was sent last."""
+    return hashlib.sha256(platform.uploads[-1][1]).hexdigest()
+
+
+def test_a_source_that_is_there_is_not_sent(crewship: Any, platform: Platform, project: Path) -> None:
+    assert crewship("deploy").exit_code == 0
+    platform.sources[sent(platform)] = b"kept"
+    assert crewship("deploy").exit_code == 0
+    assert platform.uploads[-1] == ("research-crew", b"kept", None)
+
+
+def test_nothing_has_changed(crewship: Any, platform: Platform, project: Path) -> None:
+    assert crewship("deploy").exit_code == 0
+    platform.sources[sent(platform)], platform.unchanged = b"kept", "dep_new1"
+    result = crewship("deploy")
+    assert result.exit_code == 0
+    assert "✓ Nothing has changed: dep_new1 is current (" in result.stderr
+    assert result.stderr.splitlines()[-1] == "  build it all the same: crewship deploy --force"
+    assert len(platform.uploads) == 1
+    assert json.loads(crewship("deploy", "--json").stdout)["unchanged"] is True
+    forced = crewship("deploy", "--force")
+    assert "✓ Deployed dep_new2 to research-crew" in forced.stderr
+    assert crewship("deploy", "--rollback", "--force").exit_code == 2
+
+
+def test_a_platform_that_takes_less_gets_the_largest_files_named(
+    crewship: Any, platform: Platform, project: Path
+) -> None:
+    (project / "model.bin").write_bytes(bytes(3 << 20))
+    unknown = problem(404, "source_unknown", "the project has no such source")
+    platform.fail_next = [unknown, problem(413, "source_too_large", "The upload is larger than 1,000 bytes")]
+    result = crewship("deploy")
+    assert result.exit_code == 1
+    assert "error: The upload is larger than 1,000 bytes" in result.stderr
+    assert "3 MiB  model.bin" in result.stderr
+    assert "[build] exclude in crewship.toml" in result.stderr
+
+
+def test_ctrl_c_cancels_the_build(platform: Platform, project: Path) -> None:
+    log = Log()
+    log.write(0, "build.started")
+    step(log, 100, "dependencies", "started")
+    log.hold_after = 2
+    platform.next_build = log
+
+    def cancel(dep_id: str) -> None:
+        platform.deployments[dep_id] |= {"status": "failed", "current": False, "error": {"code": "canceled"}}
+        step(log, 900, "dependencies", "failed", duration_ms=800, cached=False)
+        log.write(1000, "build.failed", duration_ms=1000, error={"code": "canceled"})
+        log.write(1000, "deployment.failed", deployment_id=dep_id)
+        log.released.set()
+
+    platform.on_build_cancel = cancel
+    with subprocess.Popen(
+        [sys.executable, "-m", "cli.main", "deploy"], cwd=project, stderr=subprocess.PIPE, text=True,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+    ) as process:  # fmt: skip
+        assert process.stderr is not None
+        assert process.stderr.readline().startswith("Deploying research-crew")
+        assert process.stderr.readline() == "   0.1s  ○ dependencies\n"
+        process.send_signal(signal.SIGINT)
+        rest = process.stderr.read().splitlines()
+    assert process.returncode == 130
+    assert platform.build_cancels == ["dep_new1"]
+    assert rest == [
+        "canceling dep_new1; Ctrl-C again leaves it",
+        "   0.9s  ✗ dependencies  800 ms",
+        "✗ dep_new1 was canceled; what was current stays current",
+    ]

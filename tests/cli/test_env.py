@@ -90,7 +90,9 @@ def test_list_and_unset(crewship: Any, platform: Platform, project: Path) -> Non
     assert crewship("env", "list").exit_code == 4
     assert crewship("env", "unset", "A").exit_code == 4
     crewship("env", "set", "A=secret", "B=other")
-    lines = crewship("env", "list").stdout.splitlines()
+    listed = crewship("env", "list")
+    assert listed.stderr == "Version 2, which runs of research-crew use from their start on\n"
+    lines = listed.stdout.splitlines()
     assert [line.split()[:2] for line in lines] == [["NAME", "VALUE"], ["A", "se…"], ["B", "ot…"]]
     assert [item["name"] for item in json.loads(crewship("env", "list", "--json").stdout)["env"]] == ["A", "B"]
     unset = crewship("env", "unset", "B", "A", "C")
@@ -112,3 +114,9 @@ def test_secrets_of_the_builds(crewship: Any, platform: Platform, project: Path)
     assert "Removed CA_BUNDLE" in removed.stderr
     assert "OTHER was not set" in removed.stderr
     assert list(platform.build_secrets) == ["UV_INDEX_URL"]
+
+
+def test_an_earlier_version(crewship: Any, platform: Platform, project: Path) -> None:
+    crewship("env", "set", "A=secret")
+    assert crewship("env", "list", "--version", "1").stderr == "Version 1 of research-crew; runs use version 2\n"
+    assert ("GET", "/v1/projects/research-crew/env?version=1", None) in platform.requests

@@ -94,9 +94,9 @@ def test_a_switch_is_by_who_deployed(engine: Engine) -> None:
         assert audit.maker_of(session, "dep_2") is None
         who = audit.maker_of(session, "dep_1")
         assert who == ALICE
-        switch(session, "crew", "dep_1", who)
-        switch(session, "crew", "dep_1", who)  # is current already
-        switch(session, "crew", "dep_2", Actor(), "deployment.rolled_back")
+        switch(session, "crew", "dep_1", who, kind="deploy")
+        switch(session, "crew", "dep_1", who, kind="deploy")  # is current already
+        switch(session, "crew", "dep_2", Actor(), kind="rollback")
     told = [(e.action, e.actor, e.before, e.after) for e in entries(engine)[1:]]
     first, second = {"current_deployment_id": "dep_1"}, {"current_deployment_id": "dep_2"}
     assert told == [

@@ -2,10 +2,12 @@
 
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from tests.fixtures.builds import local_package
 from tests.fixtures.platform import ROOT, CrewshipDev, pack
 
 pytestmark = pytest.mark.platform
@@ -194,3 +196,121 @@ def test_a_monorepo(platform: CrewshipDev, tmp_path: Path) -> None:
     for name in ("one", "two"):
         invoked = platform.crewship("invoke", "-n", f"mono-{name}", cwd=tmp_path)
         assert invoked.stdout.strip() == name, invoked
+
+
+def contents(platform: CrewshipDev, deployment: str) -> dict[str, tuple[int, bytes]]:
+    """Name → mode and content of all that a deployment's image has of the project, the runner and the packages."""
+    image = platform.get(f"/deployments/{deployment}")["image"]
+    return platform.files_in(image, "/opt/crewship") | platform.files_in(image, "/opt/venv")
+
+
+def test_the_same_inputs_give_the_same_deployment(platform: CrewshipDev) -> None:
+    project = "twice-the-same"
+    files = version(1) | {"requirements.txt": "idna==3.10\n"}
+    one, other = [platform.deploy(project, files) for _ in range(2)]
+    assert one["id"] != other["id"]
+    assert (one["base_image"], one["python"]) == (other["base_image"], other["python"])
+    first, second = (contents(platform, deployment["id"]) for deployment in (one, other))
+    assert "crewship/source/crew.py" in first
+    assert {name for name in first.keys() | second.keys() if first.get(name) != second.get(name)} == set()
+    assert platform.get(f"/deployments/{one['id']}/diff/{other['id']}")["same"] is True
+    lock = platform.crewship("deployments", "show", one["id"], "--lock")
+    assert (lock.returncode, lock.stdout) == (0, "idna==3.10\n")
+    sbom = json.loads(platform.crewship("deployments", "show", other["id"], "--sbom").stdout)
+    names = {item.get("purl", item["name"]) for item in sbom["components"]}
+    assert "pkg:pypi/idna@3.10" in names
+    assert any(name.startswith("pkg:deb/") and "/libc6@" in name for name in names)
+
+    changed = platform.deploy(project, version(2) | {"requirements.txt": "idna==3.9\n"})
+    diff = platform.crewship("deployments", "diff", one["id"], changed["id"])
+    assert diff.returncode == 0, diff.stderr
+    shown = [" ".join(line.split()) for line in diff.stdout.splitlines()]
+    assert shown[0] == "files"
+    assert any(line.startswith("~ crew.py ") for line in shown)
+    assert "~ idna 3.10 → 3.9" in shown
+
+
+def test_nothing_changed(platform: CrewshipDev, tmp_path: Path) -> None:
+    for name, content in version(1).items():
+        (tmp_path / name).write_text(content)
+
+    def deploy(*options: str) -> tuple[str, bool]:
+        done = platform.crewship("deploy", "-p", "unchanged", "--json", *options, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        found = json.loads(done.stdout)
+        return found["id"], found["unchanged"]
+
+    first, _ = deploy()
+    images = len(platform.images())
+    assert deploy() == (first, True)
+    assert len(platform.images()) == images
+    forced, unchanged = deploy("--force")
+    assert (forced != first, unchanged) == (True, False)
+    (tmp_path / "crew.py").write_text(version(2)["crew.py"])
+    second, unchanged = deploy()
+    assert (second != forced, unchanged) == (True, False)
+    platform.remove_image(second)
+    third, unchanged = deploy()  # the same, but its image is gone: built again
+    assert (third != second, unchanged) == (True, False)
+
+
+def test_a_rollback_and_the_env_of_then(platform: CrewshipDev) -> None:
+    project = "env-of-then"
+    crew = "import os\ndef kickoff(inputs):\n    return [{number}, os.environ.get('MODEL')]\n"
+
+    def set_env(value: str) -> None:
+        assert platform.crewship("env", "set", f"MODEL={value}", "-p", project).returncode == 0
+
+    set_env("small")
+    first = platform.deploy(project, version(1) | {"crew.py": crew.format(number=1)})["id"]
+    second = platform.deploy(project, version(2) | {"crew.py": crew.format(number=2)}, activate="false")["id"]
+    assert platform.run(project)["output"] == [1, "small"]
+    promoted = platform.crewship("deployments", "promote", second)
+    assert promoted.returncode == 0, promoted.stderr
+    set_env("large")
+    assert platform.run(project)["output"] == [2, "large"]
+    back = platform.crewship("deploy", "--rollback", "-p", project)
+    assert back.returncode == 0, back.stderr
+    assert f"since {first} was current, and stay as they are: changed MODEL" in back.stderr
+    assert platform.run(project)["output"] == [1, "large"]
+    assert platform.crewship("deployments", "promote", second).returncode == 0
+    set_env("huge")
+    restored = platform.crewship("deploy", "--rollback", first, "--with-env", "--json", "-p", project)
+    assert restored.returncode == 0, restored.stderr
+    assert json.loads(restored.stdout)["env"]["restored"] is True
+    assert platform.run(project)["output"] == [1, "large"]
+    history = json.loads(platform.crewship("deployments", "history", "-p", project, "--json").stdout)["activations"]
+    assert [(row["kind"], row["previous_deployment_id"], row["deployment_id"]) for row in history] == [
+        ("rollback", second, first), ("promote", first, second), ("rollback", second, first),
+        ("promote", first, second), ("deploy", None, first),
+    ]  # fmt: skip
+    assert history[0]["by_name"]
+
+
+def test_switches_at_once_come_one_after_the_other(platform: CrewshipDev) -> None:
+    project = "switched-at-once"
+    ids = [platform.deploy(project, version(number))["id"] for number in (1, 2)]
+    with ThreadPoolExecutor(6) as pool:
+        answers = list(pool.map(lambda n: platform.http.post(f"/deployments/{ids[n % 2]}/promote"), range(24)))
+    assert {answer.status_code for answer in answers} == {200}
+    rows = platform.get(f"/projects/{project}/activations", limit=200)["activations"][::-1]
+    assert [row["previous_deployment_id"] for row in rows] == [None, *[row["deployment_id"] for row in rows[:-1]]]
+    assert len(rows) == 2 + sum(answer.json()["changed"] for answer in answers)
+    assert current(platform, project) == rows[-1]["deployment_id"]
+
+
+def test_a_build_is_canceled(platform: CrewshipDev) -> None:
+    project = "canceled-build"
+    kept = platform.deploy(project, version(1))["id"]
+    slow = version(2) | local_package("slowly", "import time\ntime.sleep(120)")
+    deployment = platform.upload(project, pack(slow)).json()["id"]
+    platform.logged(deployment, "dependencies")  # the step has begun
+    canceled = platform.crewship("deployments", "cancel", deployment)
+    assert canceled.returncode == 0, canceled.stderr
+    last = platform.ndjson(f"/deployments/{deployment}/events")[-1]
+    assert (last["type"], last["data"]["error"]["code"]) == ("deployment.failed", "canceled")
+    assert platform.get(f"/deployments/{deployment}")["status"] == "failed"
+    assert current(platform, project) == kept
+    assert [container for container in platform.containers() if deployment.replace("_", "-") in container.name] == []
+    again = platform.http.post(f"/deployments/{deployment}/cancel")
+    assert (again.status_code, again.json()["error"]["code"]) == (200, "canceled")

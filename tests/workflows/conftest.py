@@ -9,14 +9,21 @@ from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.worker import Worker
 
+from crewship.contracts import WORKFLOW_QUEUE, host_queue
 from tests.fixtures.sandbox import sandbox_runner
 from tests.fixtures.temporal import temporal_server
 from tests.workflows.stubs import QUEUES
 from workflows.deploy import DeployWorkflow
+from workflows.recognition import RecognizeWorkflow
 from workflows.rollback import RollbackWorkflow
 from workflows.run import RunWorkflow
 
 __all__ = ["temporal_server"]
+
+WORKFLOWS: dict[str, list[Any]] = {
+    WORKFLOW_QUEUE: [RunWorkflow, DeployWorkflow, RollbackWorkflow],
+    host_queue("test"): [RollbackWorkflow, RecognizeWorkflow],
+}
 
 
 @pytest.fixture
@@ -36,7 +43,7 @@ def serving(client: Client) -> Callable[..., contextlib.AbstractAsyncContextMana
                     Worker(
                         client,
                         task_queue=queue,
-                        workflows=[RunWorkflow, DeployWorkflow, RollbackWorkflow] if queue == QUEUES[0] else [],
+                        workflows=WORKFLOWS.get(queue, []),
                         activities=(own or {}).get(queue, activities),
                         workflow_runner=sandbox_runner(),
                     )

@@ -124,6 +124,7 @@ async def main(address: str, names: list[str]) -> None:
         "garbage-1": (UpkeepStubs(), collect),
         "deploy-ready-1": (DeployStubs(), deploy),
         "deploy-failed-1": (DeployStubs(failing="smoke_boot"), deploy),
+        "deploy-canceled-1": (DeployStubs(canceled_in="build_image"), deploy),
     }
     for name in names or shapes:
         await serve(name, *shapes[name])

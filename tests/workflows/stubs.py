@@ -9,6 +9,7 @@ from temporalio.exceptions import ApplicationError
 from crewship import contracts
 from crewship.contracts import (
     ActivateInput,
+    CancelInput,
     CloseDeploymentInput,
     CloseRunInput,
     ContainerFacts,
@@ -123,31 +124,35 @@ class RunStubs:
 
 
 class DeployStubs:
-    """Steps that succeed, except the one that is given an error."""
+    """Steps that succeed, except the one that is given an error; ``canceled_in`` is one that a cancel comes too late for."""
 
-    def __init__(self, failing: str | None = None) -> None:
-        self.failing = failing
+    def __init__(self, failing: str | None = None, canceled_in: str | None = None) -> None:
+        self.failing, self.canceled_in = failing, canceled_in
         self.steps: list[str] = []
         self.closed: list[CloseDeploymentInput] = []
 
     def all(self) -> list[Any]:
         return [self.build_image, self.smoke_boot, self.mark_ready, self.close_deployment]
 
-    def _step(self, name: str) -> StepResult:
+    async def _step(self, name: str) -> StepResult:
         self.steps.append(name)
+        if name == self.canceled_in:
+            workflow_id = activity.info().workflow_id
+            assert workflow_id is not None
+            await activity.client().get_workflow_handle(workflow_id).signal("cancel", CancelInput())
         return StepResult(error=RunError(code="import_error", message="no") if name == self.failing else None)
 
     @activity.defn
     async def build_image(self, ref: DeploymentRef) -> StepResult:
-        return self._step("build_image")
+        return await self._step("build_image")
 
     @activity.defn
     async def smoke_boot(self, ref: DeploymentRef) -> StepResult:
-        return self._step("smoke_boot")
+        return await self._step("smoke_boot")
 
     @activity.defn
     async def mark_ready(self, activate: ActivateInput) -> None:
-        self._step("mark_ready")
+        await self._step("mark_ready")
 
     @activity.defn
     async def close_deployment(self, close: CloseDeploymentInput) -> None:

@@ -7,12 +7,25 @@ from typing import Any
 
 import pytest
 from temporalio import activity
-from temporalio.client import Client
+from temporalio.client import Client, WithStartWorkflowOperation
+from temporalio.common import WorkflowIDConflictPolicy
 from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.exceptions import ApplicationError
 from temporalio.worker import Replayer
 
 from crewship import temporal
-from crewship.contracts import DeployInput, EventsPage, EventsQuery, RollbackInput, RollbackResult, host_queue
+from crewship.contracts import (
+    WORKFLOW_QUEUE,
+    DeployInput,
+    EventsPage,
+    EventsQuery,
+    RecognizeInput,
+    RecognizeResult,
+    RollbackInput,
+    RollbackResult,
+    host_queue,
+)
+from crewship.errors import Unavailable
 from crewship.events import parse
 from crewship.ids import new_id
 from tests.fixtures.sandbox import sandbox_runner
@@ -69,6 +82,22 @@ async def test_a_project_that_cannot_be_built_fails_and_is_not_tried_again(
     await replayer.replay_workflow(history)
 
 
+@pytest.mark.parametrize("step", ["build_image", "smoke_boot"])
+async def test_a_cancel_between_two_steps_begins_no_other(client: Client, serving: Serving, step: str) -> None:
+    """Also one that comes when the step in hand cannot be stopped any more."""
+    stubs = DeployStubs(canceled_in=step)
+    async with serving(stubs.all()):
+        handle, result, events = await deploy(client)
+        history = await handle.fetch_history()
+    assert result == {"status": "failed", "error_code": "canceled"}
+    assert [e.type for e in events] == ["build.failed", "deployment.failed"]
+    assert stubs.steps[-1] == step
+    replayer = Replayer(
+        workflows=[DeployWorkflow], workflow_runner=sandbox_runner(), data_converter=pydantic_data_converter
+    )
+    await replayer.replay_workflow(history)
+
+
 async def test_rollback_answers_what_the_switch_said(client: Client, serving: Serving) -> None:
     @activity.defn(name="switch_current")
     async def switch_current(rollback: RollbackInput) -> RollbackResult:
@@ -84,3 +113,67 @@ async def test_rollback_answers_what_the_switch_said(client: Client, serving: Se
             )
         )
     assert [r.deployment_id for r in results] == [f"dep_{n}" for n in range(5)]
+
+
+async def test_a_rollback_says_soon_what_is_away(client: Client, serving: Serving) -> None:
+    tries: list[str] = []
+
+    @activity.defn(name="switch_current")
+    async def switch_current(rollback: RollbackInput) -> RollbackResult:
+        tries.append(activity.info().workflow_id or "")
+        raise ApplicationError("The container engine (Docker) cannot be reached", type="Unavailable")
+
+    async with serving([switch_current]):
+        with pytest.raises(Unavailable, match="container engine"):
+            await temporal.rollback(
+                client, RollbackInput(project="p", deployment_id="dep_1", actor="key_1"), host_queue("test")
+            )
+        assert len(tries) == 5
+        assert await client.get_workflow_handle(tries[0]).result() is None  # it has ended too
+
+
+async def test_a_rollback_that_an_api_of_before_has_started(client: Client, serving: Serving) -> None:
+    """On the workflows' queue, with the switch as an activity of the host's."""
+
+    @activity.defn(name="switch_current")
+    async def switch_current(rollback: RollbackInput) -> RollbackResult:
+        return RollbackResult(deployment_id=rollback.deployment_id or "", changed=True)
+
+    asked = RollbackInput(project="p", deployment_id="dep_1", actor="key_1")
+    start = WithStartWorkflowOperation[Any, RollbackResult](
+        "Rollback",
+        args=[asked, host_queue("test")],
+        id=new_id("rollback"),
+        task_queue=WORKFLOW_QUEUE,
+        id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
+    )
+    async with serving([switch_current]):
+        found = await client.execute_update_with_start_workflow(
+            "switch", start_workflow_operation=start, result_type=RollbackResult
+        )
+    assert found.deployment_id == "dep_1"
+
+
+@pytest.mark.parametrize("same", [True, False])
+async def test_recognition_answers_what_the_host_has_found(client: Client, serving: Serving, same: bool) -> None:
+    asked: list[RecognizeInput] = []
+
+    @activity.defn(name="recognize")
+    async def recognize(one: RecognizeInput) -> RecognizeResult:
+        asked.append(one)
+        return RecognizeResult(same=same)
+
+    one = RecognizeInput(deployment_id="dep_1", project="p")
+    async with serving([recognize]):
+        assert await temporal.recognize(client, one, host_queue("test")) is same
+    assert asked == [one]
+
+
+async def test_a_host_that_cannot_tell_is_unavailable(client: Client, serving: Serving) -> None:
+    @activity.defn(name="recognize")
+    async def recognize(one: RecognizeInput) -> RecognizeResult:
+        raise ApplicationError("The container engine (Docker) cannot be reached", type="Unavailable")
+
+    async with serving([recognize]):
+        with pytest.raises(Unavailable, match="container engine"):
+            await temporal.recognize(client, RecognizeInput(deployment_id="d", project="p"), host_queue("test"))
