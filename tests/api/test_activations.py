@@ -16,7 +16,8 @@ def switching(ready: Api) -> Api:
     def work(asked: RollbackInput) -> RollbackResult:
         with db.session(ready.platform.database) as session:
             done = switch(
-                session, asked.project, asked.deployment_id or "", asked.by or Actor(key_id=asked.actor), kind=asked.kind, key=asked.key,
+                session, asked.project, asked.deployment_id or "", asked.by or Actor(key_id=asked.actor),
+                kind=asked.kind, key=asked.key,
                 with_env=asked.with_env,
             )  # fmt: skip
         return RollbackResult(

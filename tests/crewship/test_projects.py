@@ -9,6 +9,7 @@ from sqlalchemy import Engine
 from sqlmodel import col, select
 
 from crewship import db, environment
+from crewship.contracts import Actor
 from crewship.models import Activation, Deployment, EnvVar, Project
 from crewship.projects import ActivationKind, Switch, switch
 from tests.crewship.test_db import engine, migrated, url  # noqa: F401
