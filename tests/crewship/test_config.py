@@ -72,6 +72,7 @@ name = "My_Crew"
 exclude = ["*.csv"]
 smoke = false
 apt = ["libpq5", "g++"]
+extras = ["web"]
 [run]
 timeout_seconds = 60
 memory = "512m"
@@ -89,7 +90,12 @@ allow = ["api.openai.com", "*.example.com:8443"]
 """
     )
     assert config.name == "my-crew"
-    assert config.build.model_dump() == {"exclude": ["*.csv"], "smoke": False, "apt": ["libpq5", "g++"]}
+    assert config.build.model_dump() == {
+        "exclude": ["*.csv"],
+        "smoke": False,
+        "apt": ["libpq5", "g++"],
+        "extras": ["web"],
+    }
     assert config.run.model_dump() == {
         "timeout_seconds": 60,
         "memory": "512m",
@@ -261,7 +267,7 @@ def test_all_unknown_keys_are_named_at_once() -> None:
     assert (caught.value.hint or "").splitlines() == [
         "rum: Did you mean run?",
         "framwork: Did you mean framework?",
-        "ignore: Known here: exclude, smoke, apt.",
+        "ignore: Known here: exclude, smoke, apt, extras.",
     ]
     with pytest.raises(InvalidConfig) as caught:
         load("".join(f"key{number} = 1\n" for number in range(10_000)))

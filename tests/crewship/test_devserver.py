@@ -82,7 +82,7 @@ told = json.loads(sys.argv[1])
 options = DevOptions(Path(told["data"]), "127.0.0.1", told["port"], told["ui_port"], told["commands"])
 def say(text): print(text, file=sys.stderr, flush=True)
 try:
-    DevServer(options, Settings(), Lines(sys.stderr), say).serve(lambda running: _announce(running, True))
+    DevServer(options, Settings(), Lines(sys.stderr), say).serve(lambda running: _announce(running, "127.0.0.1", True))
 except CrewshipError as error:
     print(f"error: {error.detail}", file=sys.stderr)
     sys.exit(error.exit_code)

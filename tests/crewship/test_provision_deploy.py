@@ -51,9 +51,12 @@ def test_the_stack_is_valid_and_has_no_default_secret(tmp_path: Path) -> None:
     def check(settings: Path) -> "subprocess.CompletedProcess[str]":
         return subprocess.run([*command, str(settings), "config", "-q"], capture_output=True, text=True, env=env)
 
-    example = check(ROOT / ".env.example")
-    assert example.returncode == 0, example.stderr
-    settings = (ROOT / ".env.example").read_text()
+    assert check(ROOT / ".env.example").returncode != 0, "a secret that is left blank is taken"
+    settings = re.sub(r"^(\w+)=$", r"\1=filled-in", (ROOT / ".env.example").read_text(), flags=re.MULTILINE)
+    filled = tmp_path / "filled.env"
+    filled.write_text(settings)
+    whole = check(filled)
+    assert whole.returncode == 0, whole.stderr
     for name in re.findall(r"^(\w+)=", settings, re.MULTILINE):
         partial = tmp_path / "partial.env"
         partial.write_text(re.sub(rf"^{name}=.*$", "", settings, flags=re.MULTILINE))
