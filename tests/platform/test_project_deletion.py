@@ -19,10 +19,11 @@ FILES = {
 
 
 def traces(platform: CrewshipDev, *needles: str) -> list[str]:
-    """Where one of ``needles`` still stands: rows and objects."""
+    """Where one of ``needles`` still stands: rows and objects. The audit log is kept; it has names and no content."""
     found = []
     with closing(sqlite3.connect(f"file:{platform.data}/crewship.db?mode=ro", uri=True)) as database:
         tables = [name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        tables.remove("audit")
         for table in tables:
             for row in database.execute(f'SELECT * FROM "{table}"'):
                 if any(needle in str(value) for needle in needles for value in row):
@@ -79,7 +80,7 @@ def test_everything_goes(platform: CrewshipDev) -> None:
     assert [image.tags for deployment in deployments for image in platform.images(deployment)] == []
     assert platform.containers(busy.replace("_", "-")) == []
     assert traces(platform, source) != []
-    until(lambda: histories(platform, run["id"], busy, *deployments, f"rollback-{project}") == [])
+    until(lambda: histories(platform, run["id"], busy, *deployments, f"rollback-{project}") == [], 90)  # it takes Temporal 20 s
     assert platform.run(kept)["status"] == "succeeded"
     again = platform.deploy(project, FILES)  # the name is free
     assert again["status"] == "ready"
