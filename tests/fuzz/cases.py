@@ -16,7 +16,14 @@ from tests.fixtures.platform import pack
 from tests.fuzz.platform import ARTIFACTS, DEPLOYMENTS, KEYS, PROJECTS, RUNS
 
 Draw = Any
-NAMES = {"project": PROJECTS, "run_id": RUNS, "deployment_id": DEPLOYMENTS, "name": ARTIFACTS, "key_id": KEYS}
+NAMES = {
+    "project": PROJECTS,
+    "run_id": RUNS,
+    "deployment_id": DEPLOYMENTS,
+    "other_id": DEPLOYMENTS,
+    "name": ARTIFACTS,
+    "key_id": KEYS,
+}
 POSITIONS = st.one_of(st.integers(-1, 5).map(str), st.sampled_from(["1e0", "9" * 19, "0x1", "1_0", "³", ""]))
 TYPES = st.lists(
     st.sampled_from(["log", "run.completed", "deployment.ready", "custom", "nothing", ""]), min_size=1, max_size=3

@@ -15,13 +15,15 @@ from pathlib import Path
 
 from sqlmodel import Session
 
-from crewship import db
+from crewship import contents, db
 from crewship.clock import now
 from crewship.contracts import DeployInput, ProjectRef, RunInput
 from crewship.folder_storage import FolderStore
 from crewship.models import Activation, ApiKey, Artifact, Deployment, Host, Project, Run
 from crewship.objects import source_key
 from crewship.settings import Settings
+from crewship.source import SourceFile
+from crewship.system_packages import SystemPackages
 from tests.api.conftest import ADMIN_KEY, FakeDispatch, serving
 from tests.api.logs import MemoryTail, ScriptedLog
 
@@ -178,6 +180,9 @@ def _fill(settings: Settings, store: FolderStore, dispatch: EndingDispatch) -> N
                     )
                     for run_id in RUNS
                 )
+        for name in DEPLOYMENTS:
+            contents.keep_files(store, name, {f"{name}.py": SourceFile("1" * 64, 10, False)})
+            contents.keep_build(store, name, _build(name))
         for name, status in zip(DEPLOYMENTS, ("ready", "failed", "ready"), strict=True):
             dispatch.close("deploy", name, status)
         for name, status in zip(RUNS, ("failed", "succeeded", "canceled"), strict=True):
@@ -189,3 +194,10 @@ def _fill(settings: Settings, store: FolderStore, dispatch: EndingDispatch) -> N
             session.add(run)
     finally:
         engine.dispose()
+
+
+def _build(name: str) -> contents.Build:
+    lock = f"{name}==1.0\nhttpx==0.28.1\n"
+    return contents.Build(
+        "crewship/base:py3.11", f"sha256:{'0' * 64}", "3.11.2", lock, SystemPackages.parse(b"", b"")
+    )

@@ -80,7 +80,9 @@ def test_everything_goes(platform: CrewshipDev) -> None:
     assert [image.tags for deployment in deployments for image in platform.images(deployment)] == []
     assert platform.containers(busy.replace("_", "-")) == []
     assert traces(platform, source) != []
-    until(lambda: histories(platform, run["id"], busy, *deployments, f"rollback-{project}") == [], 90)  # it takes Temporal 20 s
+    until(
+        lambda: histories(platform, run["id"], busy, *deployments, f"rollback-{project}") == [], 90
+    )  # it takes Temporal 20 s
     assert platform.run(kept)["status"] == "succeeded"
     again = platform.deploy(project, FILES)  # the name is free
     assert again["status"] == "ready"
