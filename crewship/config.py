@@ -480,8 +480,9 @@ def _translated(error: ValidationError, text: str, path: tuple[str, ...], docume
     value = first["input"]
     match first["type"]:
         case "literal_error":
-            nearest = _nearest(str(value), re.findall(r"'([^']+)'", context["expected"]))
-            hint = f'Did you mean "{nearest}"?' if nearest else None
+            allowed = re.findall(r"'([^']+)'", context["expected"])
+            nearest = _nearest(str(value), allowed)
+            hint = f'Did you mean "{nearest}"?' if nearest else f'Write it as {location[-1]} = "{allowed[0]}".'
             return InvalidConfig(
                 at(FILE_NAME, text, location, f"{value!r} is not one of {context['expected']}"), hint=hint
             )

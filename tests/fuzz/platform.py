@@ -198,6 +198,4 @@ def _fill(settings: Settings, store: FolderStore, dispatch: EndingDispatch) -> N
 
 def _build(name: str) -> contents.Build:
     lock = f"{name}==1.0\nhttpx==0.28.1\n"
-    return contents.Build(
-        "crewship/base:py3.11", f"sha256:{'0' * 64}", "3.11.2", lock, SystemPackages.parse(b"", b"")
-    )
+    return contents.Build("crewship/base:py3.11", f"sha256:{'0' * 64}", "3.11.2", lock, SystemPackages.parse(b"", b""))
