@@ -374,7 +374,8 @@ class ContainerActivities:
             writer.close()
             if follower.described is not None:
                 wait_for([follower.described], DESCRIBED_SECONDS)
-            after = self._find(container)
+            # A crew that succeeded and told so: there is nothing that the engine could add.
+            after = None if follower.end is not None and follower.end.ok else self._find(container)
             recorder.join()
         finally:
             outside.stop()

@@ -18,8 +18,8 @@ from crewship.storage import ObjectMissing, ObjectStore, read
 
 logger = logging.getLogger(__name__)
 
-_FIRST_SECONDS = 0.25
-"""Not before: a run's start has the engine for itself."""
+_FIRST_SECONDS = 0.5
+"""Not before: a run's start has the engine for itself, and what is over by then is told by its ``end`` frame."""
 _STORE_SECONDS = (5.0, 30.0)
 """After so long for the first time, and how often then: what a worker that is killed loses."""
 _SHARE = 0.004

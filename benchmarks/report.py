@@ -1,5 +1,6 @@
 """What was measured, as a table for a terminal and as ``docs/benchmarks.md``."""
 
+import math
 import os
 import platform
 import re
@@ -43,9 +44,8 @@ class Row:
 
 
 def ms(samples: Sequence[float], quantile: float = 0.5) -> float:
-    """A quantile of seconds, in milliseconds."""
-    ordered = sorted(samples)
-    return ordered[min(len(ordered) - 1, int(quantile * len(ordered)))] * 1000
+    """A quantile of seconds, by nearest rank, in milliseconds."""
+    return sorted(samples)[max(0, math.ceil(quantile * len(samples)) - 1)] * 1000
 
 
 def paired_ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
