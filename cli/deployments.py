@@ -5,11 +5,26 @@ from typing import Annotated, Any
 
 import typer
 
-from cli.options import Json, Name, Project, choose_project, connect
+from cli.options import Json, Name, Project, ProjectChoice, choose_project, connect
 
 Deployment = Annotated[str, typer.Argument(metavar="DEP", help="The deployment's id: dep_...")]
 
 app = typer.Typer(no_args_is_help=True, help="List, show, compare, promote and cancel deployments.")
+
+
+def _listed(
+    ctx: typer.Context, project: str | None, name: str | None, noun: str, limit: int
+) -> tuple[ProjectChoice, dict[str, Any]]:
+    """What a project has of ``noun``, the newest first, and which project that is."""
+    from cli.client import segment
+    from crewship.errors import NotFound
+
+    chosen = choose_project(project, name)
+    with connect(ctx) as client:
+        try:
+            return chosen, client.pages(f"/projects/{segment(chosen.name)}/{noun}", noun, limit=limit)
+        except NotFound as error:
+            raise chosen.explain(error) from None
 
 
 @app.command("list")
@@ -24,17 +39,10 @@ def list_deployments(
 
     ● is the current one.
     """
-    from cli.client import segment
     from cli.human import age
     from cli.output import data_json, say, status, table
-    from crewship.errors import NotFound
 
-    chosen = choose_project(project, name)
-    with connect(ctx) as client:
-        try:
-            listed = client.pages(f"/projects/{segment(chosen.name)}/deployments", "deployments", limit=limit)
-        except NotFound as error:
-            raise chosen.explain(error) from None
+    chosen, listed = _listed(ctx, project, name, "deployments", limit)
     if as_json:
         data_json(listed)
         return
@@ -198,17 +206,10 @@ def show_history(
 
     That is each deploy, rollback and promotion, with who made it.
     """
-    from cli.client import segment
     from cli.human import age
     from cli.output import data_json, say, table
-    from crewship.errors import NotFound
 
-    chosen = choose_project(project, name)
-    with connect(ctx) as client:
-        try:
-            listed = client.pages(f"/projects/{segment(chosen.name)}/activations", "activations", limit=limit)
-        except NotFound as error:
-            raise chosen.explain(error) from None
+    chosen, listed = _listed(ctx, project, name, "activations", limit)
     if as_json:
         data_json(listed)
         return
