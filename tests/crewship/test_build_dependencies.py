@@ -5,6 +5,7 @@ import os
 import secrets
 import subprocess
 import tarfile
+import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -325,13 +326,21 @@ def test_credentials_in_a_requirement_are_forgotten(
     engine: DockerEngine,  # noqa: F811
     tmp_path: Path,
 ) -> None:
-    url = "https://someone:${CORP_TOKEN}@files.pythonhosted.org/packages/76/c6/"
-    url += "c88e154df9c4e1a2a66ccf0005a88dfb2650c1dffb6f5ce603dfbd452ce3/idna-3.10-py3-none-any.whl"
+    scheme, _, rest = _wheel_url("idna==3.10").partition("://")
+    url = f"{scheme}://someone:${{CORP_TOKEN}}@{rest}"
     log = RecordedLog()
     built = build(builder, tmp_path, {"requirements.txt": f"idna @ {url}\n"}, log, own(CORP_TOKEN=TOKEN))
     assert built.lock.startswith("idna @ https://")
     assert TOKEN not in built.lock + log.text
     assert not _contains(engine.connection.api, built.image_id, tmp_path / "image.tar", TOKEN.encode())
+
+
+def _wheel_url(requirement: str) -> str:
+    """Where the index that this machine is set to has the wheel of a pure package."""
+    command = [uv.find_uv_bin(), "pip", "compile", "-q", "--no-deps", "--format", "pylock.toml", "-"]
+    done = subprocess.run(command, input=requirement, capture_output=True, text=True, check=True)
+    [package] = tomllib.loads(done.stdout)["packages"]
+    return str(package["wheels"][0]["url"])
 
 
 def _dependencies_of(api: Any, image: str) -> str:

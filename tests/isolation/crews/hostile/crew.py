@@ -165,7 +165,8 @@ def write_outside(inputs: dict[str, Any]) -> dict[str, str]:
     places = [
         "/x", "/etc/x", "/etc/passwd", "/usr/bin/x", "/opt/x", "/opt/crewship/runtime/supervisor.py",
         "/opt/crewship/source/crew.py",
-        "/opt/venv/x", "/root/x", "/var/tmp/x", "/run/x", "/sys/x", "/sys/fs/cgroup/x", "/sys/kernel/uevent_helper",
+        "/opt/venv/x", os.path.expanduser("~root/x"), "/var/tmp/x", "/run/x", "/sys/x",
+        "/sys/fs/cgroup/x", "/sys/kernel/uevent_helper",
         "/proc/sys/kernel/core_pattern", "/proc/sys/kernel/hostname", "/proc/sysrq-trigger",
         "/proc/1/oom_score_adj", "/dev/x/y",
         "/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/pids/pids.max",
