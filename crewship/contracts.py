@@ -316,6 +316,8 @@ class CloseRunInput(Message):
     completed_at: str
     duration_ms: int
     usage: dict[str, float | int | None] = {}
+    log: list[Entry] | None = None
+    """The whole log where it is short; a long one is asked for (``EventsQuery``)."""
 
 
 class RunResult(Message):
