@@ -23,7 +23,9 @@ FASTEST_BYTES_PER_SECOND = (
 )  # what one process writes into the page cache; the next look is due before the room is full
 SOONEST_SECONDS, LATEST_SECONDS = 0.05, 1.0
 WALK_SECONDS = 5.0
-_MEMORY_FIELD = 20  # of /proc/<pid>/stat behind the name: the size of its memory, which a process that has ended has none of
+_MEMORY_FIELD = (
+    20  # of /proc/<pid>/stat behind the name: the size of its memory, which a process that has ended has none of
+)
 WALK_SHARE = 20  # a walk that takes a second is not begun again for twenty
 
 
