@@ -21,12 +21,15 @@ from crewship.contracts import GarbageInput, GarbageResult, Removal, run_workflo
 from crewship.db import session as transaction
 from crewship.engine import Engine
 from crewship.errors import Conflict
-from crewship.models import Artifact, Deployment, Host, Project, Run, RunLabel
+from crewship.models import Artifact, AuditCut, AuditEntry, Deployment, Host, Project, Run, RunLabel
 from crewship.objects import archive_key, run_prefix
 from crewship.projects import previous_deployment
 from crewship.retention import EndedRun, HostImage, Inventory, KnownDeployment, Policy
 from crewship.settings import Settings
 from crewship.storage import ObjectMissing, ObjectStore
+
+_AUDIT_BATCH = 5000
+"""Entries that go in one transaction: others wait for SQLite's one writer."""
 
 
 class GarbageActivities:
@@ -40,15 +43,18 @@ class GarbageActivities:
 
     @activity.defn
     def collect_records(self, garbage: GarbageInput) -> GarbageResult:
-        """Take runs, artifacts, logs and sources that are not kept, ``limit`` at most; with ``dry_run`` only tell.
+        """Take audit entries, runs, artifacts, logs and sources that are not kept, ``limit`` at most; with ``dry_run`` only tell.
 
         Correctness: idempotent. Only what belongs to closed runs and deployments is looked at.
         """
         with transaction(self._database) as session:
             deployments = _deployments(session)
             runs = _ended_runs(session, self._policy, garbage.limit + 1)
+            entries = _old_entries(session, self._policy)
             hosts = sorted({*session.exec(select(Host.name)), *session.exec(select(Deployment.host).distinct())})
-        removals = retention.plan(Inventory(deployments=deployments, runs=runs), self._policy, now())
+        removals = retention.plan(
+            Inventory(audit_count=entries, deployments=deployments, runs=runs), self._policy, now()
+        )
         more = len(removals) > garbage.limit or len(runs) > garbage.limit
         removals = [self._sized(removal) for removal in removals[: garbage.limit]]
         if removals and not garbage.dry_run:
@@ -130,6 +136,7 @@ class GarbageActivities:
 
     def _take_record(self, removal: Removal, sourceless: set[str]) -> None:
         take: dict[str, Callable[[str], None]] = {
+            "audit": self._take_audit,
             "run": self._take_run,
             "artifacts": self._take_artifacts,
             "log": self._take_log,
@@ -138,6 +145,19 @@ class GarbageActivities:
             self._take_source(removal.name, sourceless)
         else:
             take[removal.kind](removal.name)
+
+    def _take_audit(self, cut: str) -> None:
+        """The cut comes first: the triggers let nothing go that is not older than one."""
+        before = datetime.fromisoformat(cut)
+        with transaction(self._database) as session:
+            if session.exec(select(AuditCut).where(col(AuditCut.before) == before)).first() is None:
+                session.add(AuditCut(before=before))
+        old = select(AuditEntry.id).where(col(AuditEntry.at) < before).order_by(col(AuditEntry.id)).limit(_AUDIT_BATCH)
+        taken = 1
+        while taken:
+            with transaction(self._database) as session:
+                taken = session.exec(delete(AuditEntry).where(col(AuditEntry.id).in_(old))).rowcount
+            activity.heartbeat()
 
     def _take_run(self, run_id: str) -> None:
         self._store.delete_prefix(run_prefix(run_id))
@@ -249,6 +269,13 @@ def _deployments(session: Session) -> tuple[KnownDeployment, ...]:
         )
         for row in session.exec(select(Deployment))
     )
+
+
+def _old_entries(session: Session, policy: Policy) -> int:
+    cut = policy.audit_cut(now())
+    if cut is None:
+        return 0
+    return session.exec(select(func.count()).select_from(AuditEntry).where(col(AuditEntry.at) < cut)).one()
 
 
 def _ended_runs(session: Session, policy: Policy, limit: int) -> tuple[EndedRun, ...]:

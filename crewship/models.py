@@ -192,8 +192,8 @@ class ApiKey(SQLModel, table=True):
 class AuditEntry(SQLModel, table=True):
     """One change, who made it and from where; see ``crewship.audit``.
 
-    Rows are only ever added: triggers of the migration refuse every update and delete. Nothing references anything, so that
-    entries outlast what they tell of.
+    Rows are only ever added: triggers of the migrations refuse every update, and every delete of one that is not older than an
+    ``AuditCut``. Nothing references anything, so that entries outlast what they tell of.
     """
 
     __tablename__ = "audit"
@@ -216,6 +216,19 @@ class AuditEntry(SQLModel, table=True):
     """What mattered of it before, never a secret's value; None: it was not there."""
     after: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON))
     """The same after; None: it is gone."""
+
+
+class AuditCut(SQLModel, table=True):
+    """From where on the audit log is kept: what is older may go (``CREWSHIP_AUDIT_RETENTION_DAYS``).
+
+    Triggers refuse a cut that is not a day old at least, and every update and delete of one.
+    """
+
+    __tablename__ = "audit_cut"
+
+    before: datetime = Field(primary_key=True)
+    at: datetime = Field(default_factory=now)
+    """When it was made."""
 
 
 class Idempotency(SQLModel, table=True):

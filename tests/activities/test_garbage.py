@@ -1,7 +1,7 @@
 """What is planned is taken, once, and never what came into use meanwhile."""
 
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import datetime, time, timedelta
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,7 +20,7 @@ from crewship.engine import Engine, ImageState
 from crewship.errors import Conflict
 from crewship.events import GENESIS, Draft, render
 from crewship.folder_storage import FolderStore
-from crewship.models import Activation, Artifact, AuditEntry, Deployment, Project, Run, RunLabel
+from crewship.models import Activation, Artifact, AuditCut, AuditEntry, Deployment, Project, Run, RunLabel
 from crewship.projects import rollback_target, switch
 from crewship.settings import Settings
 
@@ -97,6 +97,42 @@ class Collecting:
 
     def host(self, limit: int = 100, *, dry_run: bool = False) -> GarbageResult:
         return ActivityEnvironment().run(self.activities.collect_on_host, GarbageInput(dry_run=dry_run, limit=limit))
+
+
+def test_old_entries_of_the_audit_log(database: Database, store: FolderStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once a day, in pieces, and told of by an entry that stays."""
+    monkeypatch.setattr("activities.garbage._AUDIT_BATCH", 2)
+    for days in (45, 40, 35, 31.5, 28, 0):
+        add(database, AuditEntry(at=now() - timedelta(days=days), action="key.created", actor="a", target=str(days)))
+
+    def left() -> list[str | None]:
+        with session(database) as rows:
+            return list(rows.exec(select(AuditEntry.target).where(AuditEntry.action == "key.created")))
+
+    assert Collecting(database, store, Host()).records().removals == [], "kept for ever unless somebody says otherwise"
+    collecting = Collecting(database, store, Host(), audit_retention_days=30)
+    [shown] = collecting.records(dry_run=True).removals
+    assert (shown.kind, shown.why) == ("audit", "4 entries are over 30 days old")
+    assert datetime.fromisoformat(shown.name).time() == time(0)
+    assert len(left()) == 6
+
+    taken = collecting.activities._take_audit
+
+    def killed(cut: str) -> None:
+        raise ConnectionError("killed behind the note")
+
+    monkeypatch.setattr(collecting.activities, "_take_audit", killed)
+    with pytest.raises(ConnectionError):
+        collecting.records()
+    monkeypatch.setattr(collecting.activities, "_take_audit", taken)
+    for _ in range(2):
+        collecting.records()
+        assert left() == ["28", "0"]
+    with session(database) as rows:
+        notes = rows.exec(select(AuditEntry.before).where(AuditEntry.action == "garbage.removed")).all()
+        cuts = rows.exec(select(AuditCut)).all()
+    assert [[found["why"] for found in (note or {})["removals"]] for note in notes] == [[shown.why], [shown.why]]
+    assert len(cuts) == 1
 
 
 def test_runs_logs_and_artifacts(database: Database, store: FolderStore) -> None:
