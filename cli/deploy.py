@@ -3,7 +3,7 @@
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, cast
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,7 +12,6 @@ from cli.options import Globals, choose_project, config_text, connect, pick
 if TYPE_CHECKING:
     from cli.build import BuildView
     from cli.client import Client
-    from cli.pack import Packed
 
 
 def deploy(
@@ -106,6 +105,7 @@ def deploy_one(
     from cli.output import data_json, say, say_done, say_next, say_warning
     from cli.pack import pack
     from cli.screen import Screen
+    from cli.upload import send
     from crewship.config import load, project_name
 
     began = time.monotonic()
@@ -139,36 +139,6 @@ def deploy_one(
     if interrupted:
         raise typer.Exit(130)
     return bool(found["status"] == "ready")
-
-
-def send(
-    client: "Client", project: str, packed: "Packed", name: str | None, *, activate: bool, force: bool
-) -> dict[str, Any]:
-    """Have a deployment made of the archive; its bytes are sent only when the project has not had them before.
-
-    Raises:
-        TooLarge: the platform takes less than we have; the hint names the largest files.
-    """
-    from cli.client import segment
-    from cli.pack import leave_out
-    from crewship.errors import NotFound, TooLarge
-
-    path = f"/projects/{segment(project)}/deployments"
-    fields = {"name": name} if name else {}
-    query = {"activate": None if activate else "false", "force": "true" if force else None}
-    deployment: dict[str, Any]
-    try:
-        deployment = client.offer(path, {**fields, "source_sha256": packed.sha256}, **query)
-    except NotFound as error:
-        if error.code != "source_unknown":
-            raise
-        with packed.path.open("rb") as file:
-            watched = cast(BinaryIO, _Watched(file, packed.size_bytes))
-            try:
-                deployment = client.upload(path, watched, fields, **query)
-            except TooLarge as too_large:
-                raise TooLarge(too_large.detail, code=too_large.code, hint=leave_out(packed.largest)) from None
-    return deployment
 
 
 def follow_build(
@@ -368,30 +338,3 @@ def choose_here(project: str) -> bool:
 
 def _argument(path: str | None) -> str:
     return f" {path}" if path not in (None, ".") else ""
-
-
-class _Watched:
-    """A file whose reading moves a progress bar; it starts anew when the file is read again."""
-
-    def __init__(self, file: BinaryIO, size_bytes: int) -> None:
-        from cli.progress import Progress
-
-        self._file = file
-        self._progress = Progress("uploading", size_bytes)
-        self._size_bytes = size_bytes
-
-    def read(self, size: int = -1) -> bytes:
-        content = self._file.read(size)
-        self._progress.at(self._file.tell())
-        if not content or self._file.tell() >= self._size_bytes:
-            self._progress.__exit__()
-        return content
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        return self._file.seek(offset, whence)
-
-    def tell(self) -> int:
-        return self._file.tell()
-
-    def fileno(self) -> int:
-        return self._file.fileno()

@@ -410,7 +410,7 @@ class ProjectRef(Message):
 class Removal(Message):
     """Something that retention takes, or has taken; see ``crewship.retention``."""
 
-    kind: Literal["run", "artifacts", "log", "source", "image", "dependencies", "volume", "network"]
+    kind: Literal["run", "artifacts", "log", "source", "upload", "image", "dependencies", "volume", "network"]
     name: str
     why: str
     bytes: int | None = None
