@@ -101,6 +101,12 @@ def _checked(platform: Platform, file: BinaryIO, name: str | None) -> Source:
     summary = source.check(file, source.Limits.of(platform.settings.max_source_bytes))
     config = load(summary.config, name)
     limits.check(config, platform.settings)
+    wanted = config.build.requirements
+    if wanted is not None and wanted not in summary.names:
+        raise InvalidConfig(
+            f"[build] requirements: there is no {wanted} in the upload",
+            hint="The path is relative to the project's root; .gitignore and [build] exclude may leave the file out.",
+        )
     if config.network.mode == "allow":
         # A list that nothing enforces would be worse than none: whoever wrote it counts on it.
         raise InvalidConfig(

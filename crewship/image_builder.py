@@ -32,9 +32,11 @@ from crewship.builds import (
     BuildLog,
     BuildStep,
     BuiltImage,
+    Locks,
     app_image,
     cache_volume,
     canceled,
+    no_locks,
 )
 from crewship.config import DeploymentConfig
 from crewship.dependencies import Dependencies, find
@@ -109,6 +111,7 @@ class ImageBuilder:
         cancel: threading.Event | None = None,
         *,
         secrets: BuildSecrets = NONE,
+        locks: Locks = no_locks,
     ) -> BuiltImage:
         """Make the image of a deployment and tag it ``builds.app_image(deployment_id)``.
 
@@ -122,6 +125,8 @@ class ImageBuilder:
             log: Told what happens, line by line.
             cancel: Set by another thread to stop.
             secrets: What installing may use and nothing else: in no layer, log or image's history.
+            locks: What was installed when the same dependencies were built before; it is installed again, so that what they
+                are does not depend on when.
 
         Raises:
             BuildFailed: the project is the reason, or ``cancel``.
@@ -133,7 +138,7 @@ class ImageBuilder:
                 tree = Path(folder)
                 self._unpack(source, tree)
                 with work.step("dependencies") as step:
-                    image, step.cached = self._dependencies(work, tree)
+                    image, step.cached = self._dependencies(work, tree, locks)
                 with work.step("image"):
                     image_id, python, lock, system = self._application(work, tree, image)
         except ImageMissing as error:
@@ -152,6 +157,7 @@ class ImageBuilder:
             base=work.base,
             system=system,
             recipe=self.recipe,
+            dependency_key=work.dependency_key,
         )
 
     @property
@@ -225,9 +231,9 @@ class ImageBuilder:
 
     # -- dependencies
 
-    def _dependencies(self, work: "_Work", tree: Path) -> tuple[str, bool]:
+    def _dependencies(self, work: "_Work", tree: Path, locks: Locks) -> tuple[str, bool]:
         """Id of the image with the project's dependencies, and whether it was there."""
-        wanted = find(tree)
+        wanted = find(tree, work.config.build.requirements)
         python = choose_python(work.config.python, wanted.requires_python, wanted.python)
         for note in (*wanted.notes, *([python.note] if python.note else [])):
             work.log.line(note, "warning", "stderr")
@@ -242,19 +248,19 @@ class ImageBuilder:
         if base_id is None:
             raise ImageMissing(base)
         work.base = BuildBase(base, base_id, python.version)
-        key = self._key(base_id, wanted, tree, work)
+        key = work.dependency_key = self._key(base_id, wanted, tree, work)
         image = f"crewship/deps:{key}"
         with self._exclusively(key, work.cancel):
             if (found := self._find_image(image)) is not None:
                 return found, True
-            return self._install(work, tree, wanted, python.version, base_id, key), False
+            return self._install(work, tree, wanted, python.version, base_id, locks), False
 
     def _key(self, base_id: str, wanted: Dependencies, tree: Path, work: "_Work") -> str:
         """Hash of all that decides what a dependency image is; ``uv`` is part of the base."""
         parts = [
             _LAYOUT,
             base_id,
-            wanted.file,
+            wanted.path,
             wanted.digest(tree),
             wanted.requires_python,
             sorted(work.config.build.apt),
@@ -264,7 +270,10 @@ class ImageBuilder:
         ]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
-    def _install(self, work: "_Work", tree: Path, wanted: Dependencies, python: str | None, base: str, key: str) -> str:
+    def _install(
+        self, work: "_Work", tree: Path, wanted: Dependencies, python: str | None, base: str, locks: Locks
+    ) -> str:
+        key = work.dependency_key
         settings = self._settings
         self._admit(base)
         container = BuildContainer(
@@ -290,7 +299,8 @@ class ImageBuilder:
                 files["constraints.txt"] = wanted.constraints.encode()
             container.put(BUILD, files)
             with container.started(work.cancel):
-                Installer(container, settings, work.log, work.secrets).install(wanted, work.config, python)
+                installer = Installer(container, settings, work.log, work.secrets)
+                installer.install(wanted, work.config, python, before=locks(key) or "")
             return container.commit(
                 f"crewship/deps:{key}", {LABEL_DEPENDENCIES: key}, User=f"{UID}:{UID}", WorkingDir=APP
             )
@@ -382,6 +392,7 @@ class _Work:
         self.secrets = secrets
         self.steps: list[BuildStep] = []
         self.base: BuildBase | None = None
+        self.dependency_key = ""
 
     @contextmanager
     def step(self, name: str) -> Iterator[_Step]:
