@@ -2,6 +2,7 @@
 
 import json
 import os
+import secrets
 import shutil
 import subprocess
 from pathlib import Path
@@ -30,7 +31,7 @@ def changes(where: Platform, folder: Path) -> list[Row]:
     _docker_build(crew)
     ours, theirs = [], []
     for n in range(CHANGES):
-        change(crew, str(n))
+        change(crew, f"{n} {secrets.token_hex(8)}")  # or the builder may have had it before
         ours.append(seconds_of(lambda: where.cli("deploy", str(crew))))
         theirs.append(seconds_of(lambda: _docker_build(crew)))
     _run("docker", "image", "rm", "-f", _TAG)
@@ -87,7 +88,7 @@ def _docker_build(crew: Path) -> None:
 
 
 def _install(name: str, base: str, cache: str, lock: Path) -> None:
-    settings = _network_settings()
+    settings, network = _network_settings(), os.environ.get("CREWSHIP_NETWORK", "crewship0")
     script = f"uv venv --quiet {_VENV} && uv pip install --quiet --compile-bytecode -r /tmp/requirements.lock"
     environment = {
         "UV_CACHE_DIR": "/cache/uv", "UV_LINK_MODE": "copy", "VIRTUAL_ENV": _VENV, "UV_PYTHON_DOWNLOADS": "never",
@@ -99,7 +100,7 @@ def _install(name: str, base: str, cache: str, lock: Path) -> None:
         options += ["--volume", f"{bundle}:/tmp/ca.pem:ro"]
     try:
         _run(
-            "docker", "create", "--name", name, "--user", "0:0", "--network", "crewship0", "--volume", f"{cache}:/cache",
+            "docker", "create", "--name", name, "--user", "0:0", "--network", network, "--volume", f"{cache}:/cache",
             *options, "--entrypoint", "sh", base, "-euc", script,
         )  # fmt: skip
         _run("docker", "cp", str(lock), f"{name}:/tmp/requirements.lock")

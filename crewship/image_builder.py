@@ -60,6 +60,8 @@ __all__ = ["BuildFailed", "ImageBuilder"]
 BaseImages = Callable[[str | None, BuildLog], str]
 """The platform base (an image's name or id) for a Python version or for any, found or made; raises ``ProvisionError``."""
 
+_MAX_FACTS = 32
+"""Dependency images whose packages are remembered; those of one have some tens of kilobytes."""
 _LAYOUT = 2
 """Part of what dependency images are named by: changes when they are made in another way."""
 
@@ -95,6 +97,7 @@ class ImageBuilder:
         self._locks: dict[str, threading.Lock] = {}
         """One for each dependency image, so that two deployments that want the same one make it once."""
         self._locks_guard = threading.Lock()
+        self._facts: dict[str, tuple[str, str, SystemPackages]] = {}
         self._runtime_sha256 = _digest(_runtime_files())
 
     def close(self) -> None:
@@ -326,8 +329,7 @@ class ImageBuilder:
                 if path.is_file() and "__pycache__" not in path.parts:
                     files[f"source/{path.relative_to(tree).as_posix()}"] = path
             container.put(OPT, files)
-            lock, python = container.read(LOCK), container.read(PYTHON_VERSION)
-            system = SystemPackages.parse(container.read_if_there(STATUS), container.read_if_there(OS_RELEASE))
+            lock, python, system = self._facts_of(image, container)
             with container.started(work.cancel):
                 container.wait()
             image = app_image(work.deployment_id)
@@ -345,7 +347,20 @@ class ImageBuilder:
         if earlier is not None:
             with suppress(Conflict):
                 self._engine.remove_image(earlier)
-        return image_id, python.decode().strip().removeprefix("Python "), lock.decode(), system
+        return image_id, python, lock, system
+
+    def _facts_of(self, image: str, container: BuildContainer) -> tuple[str, str, SystemPackages]:
+        """The packages in a dependency image, its Python, and its system's packages. The engine takes longer to read a file than
+        to copy a source into a container, and an image never changes."""
+        if (known := self._facts.get(image)) is not None:
+            return known
+        lock, python = container.read(LOCK).decode(), container.read(PYTHON_VERSION).decode()
+        system = SystemPackages.parse(container.read_if_there(STATUS), container.read_if_there(OS_RELEASE))
+        facts = lock, python.strip().removeprefix("Python "), system
+        while len(self._facts) >= _MAX_FACTS:
+            self._facts.pop(next(iter(self._facts)), None)
+        self._facts[image] = facts
+        return facts
 
     # -- parts
 
