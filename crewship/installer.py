@@ -193,52 +193,59 @@ class Installer:
             self._log.line("No requirements.txt or pyproject.toml: nothing to install", "info", "stdout")
             return
         self._log.line(f"Dependencies by {wanted.path}", "info", "stdout")
-        folder = _folder_of(wanted)
         # From here on strangers' code may run, and what it needs is there: not before, and not after.
         env |= self._secrets.environment
         install = [_UV, "pip", "install", *self._arguments(wanted, config, env)]
-        # What cannot be resolved is told from what cannot be built by the command that fails, not by what it prints. The
-        # second one finds everything that the first one asked for in the cache.
-        if (again := self._as_before(install, wanted, before, env)) is not None:
-            install = again
-        else:
-            output = self._output()
-            if code := self._container.run([*install, "--dry-run", "--quiet"], env=env, folder=folder, on_line=output):
-                self._raise_if_unreachable(code)
-                self._raise_if_kept_out(env)
-                raise BuildFailed("dependency_resolution", output.explanation(), hint=_unresolved_hint(wanted, config))
-        output = self._output()
-        if code := self._container.run([*install, "--compile-bytecode"], env=env, folder=folder, on_line=output):
-            self._raise_if_unreachable(code)
-            raise BuildFailed(
-                "build_failed",
-                output.explanation(),
-                hint="A package could not be installed; the build log has its output. "
-                'System packages that it needs go into crewship.toml: [build] apt = ["..."].',
-            )
-        env = self._env()
+        if not self._install_as_before(install, wanted, before, env):
+            self._install_packages(install, wanted, config, env)
+        env, output = self._env(), self._output()
         self._container.run([PYTHON, "-I", "-S", "-c", _FORGET], env=env, on_line=output)
         self._container.run(["sh", "-euc", f"{_UV} pip freeze --quiet > {LOCK}"], env=env, on_line=output)
         self._refuse_written_secrets()
 
-    def _as_before(
-        self, install: list[str], wanted: Dependencies, before: str, env: dict[str, str]
-    ) -> list[str] | None:
-        """``install``, held to the versions of an earlier one; None when there is nothing to hold to, or not all of them can be
-        had any more."""
+    def _install_packages(
+        self, install: list[str], wanted: Dependencies, config: DeploymentConfig, env: dict[str, str]
+    ) -> None:
+        unresolved = self._unresolved(install, wanted, env)
+        if unresolved is not None:
+            self._raise_if_kept_out(env)
+            raise BuildFailed("dependency_resolution", unresolved, hint=_unresolved_hint(wanted, config))
+
+    def _install_as_before(self, install: list[str], wanted: Dependencies, before: str, env: dict[str, str]) -> bool:
+        """Install the versions of an earlier time; False, with nothing done, when there are none or not all can be had now."""
         if wanted.file in (UV_LOCK, PYLOCK):  # which say it themselves
-            return None
+            return False
         pins = [f"{package.name}=={package.version}\n" for package in packages(before).values() if not package.url]
         if not pins:
-            return None
+            return False
         self._container.put(BUILD, {"before.txt": "".join(pins).encode()})
-        held, folder = [*install, "--constraints", f"{BUILD}/before.txt"], _folder_of(wanted)
-        command = [*held, "--dry-run", "--quiet"]
-        if self._container.run(command, env=env, folder=folder, on_line=lambda line, stream: None):
-            self._log.line("What was installed before cannot be had any more: resolved anew", "warning", "stderr")
-            return None
         self._log.line("Versions as they were installed before", "info", "stdout")
-        return held
+        if self._unresolved([*install, "--constraints", f"{BUILD}/before.txt"], wanted, env) is None:
+            return True
+        self._log.line("What was installed before cannot be had any more: resolved anew", "warning", "stderr")
+        return False
+
+    def _unresolved(self, install: list[str], wanted: Dependencies, env: dict[str, str]) -> str | None:
+        """Install; None when that is done, or why there is nothing that could be.
+
+        Raises:
+            BuildFailed: what was found could not be installed, or the index does not answer.
+        """
+        output, folder = self._output(), _folder_of(wanted)
+        code = self._container.run([*install, "--compile-bytecode"], env=env, folder=folder, on_line=output)
+        if code == 0:
+            return None
+        self._raise_if_unreachable(code)
+        # What cannot be resolved is told from what cannot be built by asking for the first alone, not by what was printed.
+        resolving = _Output(None, output.hidden, self._redactor)
+        if self._container.run([*install, "--dry-run", "--quiet"], env=env, folder=folder, on_line=resolving):
+            return resolving.explanation()
+        raise BuildFailed(
+            "build_failed",
+            output.explanation(),
+            hint="A package could not be installed; the build log has its output. "
+            'System packages that it needs go into crewship.toml: [build] apt = ["..."].',
+        )
 
     def _arguments(self, wanted: Dependencies, config: DeploymentConfig, env: dict[str, str]) -> list[str]:
         """What ``uv pip install`` is given for the file that is followed."""
@@ -415,21 +422,22 @@ class Installer:
 
 
 class _Output:
-    """Hands a command's lines on as they come, and keeps the last of its errors to explain a failure with."""
+    """Hands a command's lines on as they come, if to anybody, and keeps the last of its errors to explain a failure with."""
 
-    def __init__(self, log: BuildLog, hidden: tuple[str, ...], redactor: Redactor) -> None:
+    def __init__(self, log: BuildLog | None, hidden: tuple[str, ...], redactor: Redactor) -> None:
         self._log = log
-        self._hidden = hidden
+        self.hidden = hidden
         self._redactor = redactor
         self._errors: deque[str] = deque(maxlen=_KEPT_LINES)
 
     def __call__(self, line: str, stream: str) -> None:
         line = self._redactor.redact(line)
-        for secret in self._hidden:
+        for secret in self.hidden:
             line = line.replace(secret, "***")
         if stream == "stderr":
             self._errors.append(line)
-        self._log.line(line, "info", stream)
+        if self._log is not None:
+            self._log.line(line, "info", stream)
 
     @property
     def last(self) -> str:
