@@ -1,5 +1,6 @@
 """``crewship deploy``: pack, upload, follow the build; or go back to an earlier deployment."""
 
+import re
 import sys
 import time
 from pathlib import Path
@@ -221,18 +222,31 @@ def say_failed(found: dict[str, Any], view: "BuildView") -> None:
         say(f"{paint('✗', RED)} {found['id']} was canceled; what was current stays current")
         return
     traceback = (error.get("traceback") or "").splitlines()
+    told = str(error.get("message") or "the build failed")
+    if view.output:  # where a package's own output is, in lines
+        told = re.split(r" \[(?:stdout|stderr)\] ", told)[0]
+    said = _words(told)
     for line in view.output if not view.show_output else []:
-        say("  " + paint(line, DIM))
+        if _words(line) not in said:  # what an installer says of a failure becomes the message
+            say("  " + paint(line, DIM))
     if not set(map(plain, traceback)) <= set(view.output):  # a crew's traceback is mostly in its output too
         for line in traceback:
             say("  " + paint(plain(line), DIM))
-    message, *more = str(error.get("message") or "the build failed").splitlines() or [""]
+    message, *more = told.splitlines() or [""]
     say(f"{paint('error:', RED)} {plain(message)} [{error.get('code', 'build_failed')}]")
     for line in more:
         say(f"  {plain(line)}")
     if error.get("hint"):
         say(f"{paint('hint:', CYAN)} {plain(error['hint'])}")
     say(f"{paint('✗', RED)} {found['id']} failed; what was current stays current")
+
+
+def _words(text: str) -> str:
+    """A line without what an installer puts before it, to find it in another text."""
+    from cli.ansi import plain
+
+    words = " ".join(plain(text).split())
+    return words.removeprefix("error: ").removeprefix("cause: ")
 
 
 def roll_back(

@@ -431,6 +431,8 @@ class _Output:
         self._errors: deque[str] = deque(maxlen=_KEPT_LINES)
 
     def __call__(self, line: str, stream: str) -> None:
+        if line.startswith("Using Python "):  # of the image; tells the project's author nothing
+            return
         line = self._redactor.redact(line)
         for secret in self.hidden:
             line = line.replace(secret, "***")
@@ -466,8 +468,7 @@ def _folder_of(wanted: Dependencies) -> str:
 
 def _plain(line: str) -> str:
     """A line of ``uv``'s report without the tree that it draws."""
-    line = line.strip(" ×╰─▶├│\t").removeprefix("error: ")
-    return "" if line.startswith("Using Python ") else line
+    return line.strip(" ×╰─▶├│\t").removeprefix("error: ")
 
 
 def _unresolved_hint(wanted: Dependencies, config: DeploymentConfig) -> str:
