@@ -322,6 +322,7 @@ class ImageBuilder:
             command=[f"{VENV}/bin/python", *COMPILE, f"{OPT}/runtime", f"{OPT}/source"],
             limits=self._limits,
             timeout_seconds=self._settings.build_timeout_seconds,
+            scratch=False,
         )
         try:
             files: dict[str, Path | bytes | str] = {f"runtime/{path.name}": path for path in _runtime_files()}
