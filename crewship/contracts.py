@@ -412,7 +412,7 @@ class ProjectRef(Message):
 class Removal(Message):
     """Something that retention takes, or has taken; see ``crewship.retention``."""
 
-    kind: Literal["run", "artifacts", "log", "source", "image", "dependencies", "volume", "network", "audit"]
+    kind: Literal["run", "artifacts", "log", "source", "upload", "image", "dependencies", "volume", "network", "audit"]
     name: str
     """Of ``audit`` the time (ISO 8601) before which entries go."""
     why: str

@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 
 from crewship.contracts import Removal
 from crewship.settings import Settings
+from crewship.uploads import KEPT
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +74,16 @@ class KnownDeployment:
 
 
 @dataclass(frozen=True, slots=True)
+class OpenUpload:
+    """A source of which parts have come."""
+
+    name: str
+    """``<project>/<digest>``."""
+    touched_at: datetime | None
+    """When one came last; None: there are parts that no upload has."""
+
+
+@dataclass(frozen=True, slots=True)
 class HostImage:
     """An image of this installation on a container host."""
 
@@ -97,6 +108,7 @@ class Inventory:
     """Entries of the audit log that are older than the policy's cut."""
     deployments: tuple[KnownDeployment, ...] = ()
     runs: tuple[EndedRun, ...] = ()
+    uploads: tuple[OpenUpload, ...] = ()
     images: tuple[HostImage, ...] = ()
     volumes: frozenset[str] = frozenset()
     """Of this installation, on the host, those that no container has."""
@@ -113,6 +125,7 @@ def plan(there: Inventory, policy: Policy, now: datetime) -> list[Removal]:
         *_audit(there.audit_count, policy, now),
         *_runs(there.runs, policy, now),
         *_sources(there.deployments, gone),
+        *_uploads(there.uploads, now),
         *_images(there, gone, policy, now),
         *_volumes(there, policy, now),
         *(Removal(kind="network", name=name, why="runs are on another one") for name in sorted(there.networks)),
@@ -166,6 +179,16 @@ def _sources(deployments: Iterable[KnownDeployment], gone: Mapping[str, str]) ->
             why = f"of {deployment.id}: {gone[deployment.id]}"
             going.setdefault(deployment.source_key, Removal(kind="source", name=deployment.source_key, why=why))
     return list(going.values())
+
+
+def _uploads(uploads: Iterable[OpenUpload], now: datetime) -> list[Removal]:
+    going = []
+    for upload in uploads:
+        if upload.touched_at is None:
+            going.append(Removal(kind="upload", name=upload.name, why="parts that no upload has"))
+        elif upload.touched_at < now - KEPT:
+            going.append(Removal(kind="upload", name=upload.name, why=_days("its last part came over", KEPT.days)))
+    return going
 
 
 def _images(there: Inventory, gone: Mapping[str, str], policy: Policy, now: datetime) -> list[Removal]:

@@ -20,7 +20,8 @@ from crewship.engine import Engine, ImageState
 from crewship.errors import Conflict
 from crewship.events import GENESIS, Draft, render
 from crewship.folder_storage import FolderStore
-from crewship.models import Activation, Artifact, AuditCut, AuditEntry, Deployment, Project, Run, RunLabel
+from crewship.models import Activation, Artifact, AuditCut, AuditEntry, Deployment, Project, Run, RunLabel, Upload
+from crewship.objects import part_key
 from crewship.projects import rollback_target, switch
 from crewship.settings import Settings
 
@@ -233,3 +234,34 @@ def test_what_became_current_after_the_plan_stays(database: Database, store: Fol
         switch(rows, "crew", "dep_3", Actor(key_id="key_1"), kind="rollback")
     with session(database) as rows:
         assert rows.get_one(Project, "crew").current_deployment_id == "dep_1"
+
+
+def test_uploads_that_nobody_goes_on_with(database: Database, store: FolderStore) -> None:
+    abandoned, fresh, stray = ("a" * 64, "b" * 64, "c" * 64)
+    for digest in (abandoned, fresh, stray):
+        for number in range(2):
+            store.put(part_key("crew", digest, number), b"12345")
+    two_days_ago = now() - timedelta(days=2)
+    add(
+        database,
+        Upload(project="crew", source_sha256=abandoned, size_bytes=10, touched_at=two_days_ago),
+        Upload(project="crew", source_sha256=fresh, size_bytes=10, created_at=two_days_ago),
+    )
+    collecting = Collecting(database, store, Host())
+    shown = collecting.records(dry_run=True)
+    assert [(r.kind, r.name, r.bytes) for r in shown.removals] == [
+        ("upload", f"crew/{abandoned}", 10), ("upload", f"crew/{stray}", 10),
+    ]  # fmt: skip
+    assert len(list(store.list("uploads/"))) == 6
+    assert collecting.records().removals == shown.removals
+    assert collecting.records().removals == []
+    assert {found.key for found in store.list("")} == {part_key("crew", fresh, number) for number in range(2)}
+    with session(database) as rows:
+        assert list(rows.exec(select(Upload.source_sha256))) == [fresh]
+
+
+def test_an_upload_that_went_on_after_the_plan_stays(database: Database, store: FolderStore) -> None:
+    add(database, Upload(project="crew", source_sha256="a" * 64, size_bytes=5))
+    store.put(part_key("crew", "a" * 64, 0), b"12345")
+    Collecting(database, store, Host()).activities._take_upload(f"crew/{'a' * 64}")
+    assert len(list(store.list("uploads/"))) == 1
