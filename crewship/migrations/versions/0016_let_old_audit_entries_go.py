@@ -4,7 +4,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0016"
-down_revision = "0013"
+down_revision = "0015"
 
 _REFUSAL = "the audit log is append-only"
 _CUT_REFUSAL = "the audit log is cut a day ago at the latest"
