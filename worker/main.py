@@ -29,6 +29,7 @@ from activities.garbage import GarbageActivities
 from activities.maintenance import MaintenanceActivities
 from activities.network import Network
 from activities.projects import ProjectActivities
+from activities.removals import Removals
 from activities.runs import RunActivities
 from activities.slots import Slots
 from activities.spares import Spares
@@ -108,6 +109,7 @@ async def workers(settings: Settings, client: Client) -> AsyncIterator[list[Work
         network.admits,
     )
     slots = Slots(engine, settings.run_capacity, network.admits)
+    removals = Removals(engine, settings.run_capacity)
     containers = ContainerActivities(
         engine=engine,
         store=store,
@@ -117,6 +119,7 @@ async def workers(settings: Settings, client: Client) -> AsyncIterator[list[Work
         sealer=sealer,
         spares=spares,
         slots=slots,
+        removals=removals,
         network=network,
         denials=denials,
         settings=settings,
@@ -234,6 +237,7 @@ async def workers(settings: Settings, client: Client) -> AsyncIterator[list[Work
         if guard is not None:
             await asyncio.to_thread(guard.close)
         await asyncio.to_thread(spares.close)
+        await asyncio.to_thread(removals.close)
         for executor in executors:
             executor.shutdown(wait=False, cancel_futures=True)
         tail.close()
