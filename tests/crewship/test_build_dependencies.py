@@ -134,6 +134,7 @@ def test_extras_by_name(builder: ImageBuilder, tmp_path: Path) -> None:
 def test_uv_lock_is_honoured(builder: ImageBuilder, tmp_path: Path) -> None:
     older = {"pyproject.toml": PROJECT.format('"idna==3.9"')}
     locked = lock(tmp_path / "older", older).replace('specifier = "==3.9"', 'specifier = ">=3"')
+    locked += f"# {secrets.token_hex(8)}\n"  # an earlier test run's image of the same lock is kept, and says nothing
     files = {"pyproject.toml": PROJECT.format('"idna>=3"'), "uv.lock": locked, "requirements.txt": "six\n"}
     log = RecordedLog()
     assert build(builder, tmp_path, files, log).lock == "idna==3.9\n"
