@@ -14,6 +14,7 @@ from typing import Any
 
 import docker.errors
 
+from crewship.closed_bridge import closed_endpoint
 from crewship.docker_connection import ensure_bridge, translated
 from crewship.docker_stream import DockerStream
 from crewship.engine import ImageMissing
@@ -28,11 +29,15 @@ _LIMIT_SECONDS = 30.0
 
 _KNOCK = """
 import errno, json, socket, struct, sys, time
-targets, patience = json.loads(sys.argv[1]), float(sys.argv[2])
+targets, patience, proxy = json.loads(sys.argv[1]), float(sys.argv[2]), sys.argv[3]
 with open("/proc/net/route") as routes:
     rows = [line.split() for line in routes.readlines()[1:]]
 gateways = [socket.inet_ntoa(struct.pack("=I", int(row[2], 16))) for row in rows if row[1] == "00000000"]
 until = time.monotonic() + patience
+# On the closed bridge there may be no route, which is as good as a refusal, to anywhere but the host itself.
+if proxy:
+    proxy, _, port = proxy.partition(":")
+    gateways = [proxy]
 
 def tcp(host, port):
     with socket.socket() as s:
@@ -52,13 +57,22 @@ def prohibited(host):
                 if time.monotonic() > until:
                     return False
             except OSError as error:
-                return error.errno == errno.EHOSTUNREACH
+                return error.errno == errno.EHOSTUNREACH or bool(proxy and host != proxy and error.errno == errno.ENETUNREACH)
+
+def refuses():
+    # A proxy that serves: it is there, and lets nobody through that it was not told of.
+    try:
+        with socket.create_connection((proxy, int(port)), 3) as s:
+            s.sendall(b"CONNECT crewship.invalid:443 HTTP/1.1\\r\\nHost: crewship.invalid\\r\\n\\r\\n")
+            return s.recv(12).endswith(b" 403")
+    except OSError:
+        return False
 
 found = {host: "open" if tcp(host, 80) else "refused" for host in gateways + targets}
 for host in gateways + targets[:1]:
     if found[host] == "refused" and not prohibited(host):
         found[host] = "unguarded"
-print(json.dumps({"gateways": gateways, "found": found}), flush=True)
+print(json.dumps({"gateways": gateways, "found": found, "proxy": refuses() if proxy else None}), flush=True)
 """
 
 
@@ -67,7 +81,14 @@ class ProbeFailed(Exception):
 
 
 def probe(
-    api: Any, *, instance: str, image: str, bridge: str, targets: Sequence[str] = TARGETS, runtime: str = ""
+    api: Any,
+    *,
+    instance: str,
+    image: str,
+    bridge: str,
+    targets: Sequence[str] = TARGETS,
+    runtime: str = "",
+    proxy: str = "",
 ) -> float:
     """Knock at all targets and at the host; seconds that it took.
 
@@ -81,23 +102,25 @@ def probe(
         bridge: The runs' bridge; made when it is not there.
         targets: Addresses that must be refused.
         runtime: The engine's runtime; empty: its default.
+        proxy: URL of the proxy that is to be the only way out, on the closed bridge; empty: it is an open one.
 
     Raises:
         ProbeFailed: a target is open.
         ImageMissing: no such image.
         Unavailable: the engine does not answer, or the container told nothing.
     """
-    name = f"crewship-probe-{instance}"
+    name = f"crewship-probe-{instance}{'-closed' if proxy else ''}"
     began = time.monotonic()
     with translated(name):
-        ensure_bridge(api, bridge, instance)
+        if not proxy:
+            ensure_bridge(api, bridge, instance)
         _remove(api, name)
         try:
             container = api.create_container(
                 image=image,
                 name=name,
                 entrypoint=["/usr/bin/env", "python3", "-I", "-S", "-c", _KNOCK],
-                command=[json.dumps(list(targets)), str(_PATIENCE_SECONDS)],
+                command=[json.dumps(list(targets)), str(_PATIENCE_SECONDS), proxy.removeprefix("http://")],
                 user="10001:10001",
                 detach=True,
                 host_config=api.create_host_config(
@@ -110,6 +133,7 @@ def probe(
                     runtime=runtime or None,
                     log_config={"type": "none"},
                 ),
+                networking_config=closed_endpoint(api, bridge) if proxy else None,
             )["Id"]
         except docker.errors.NotFound as error:
             raise ImageMissing(image) from error
@@ -130,6 +154,8 @@ def probe(
         for host, how in found.items()
         if how != "refused"
     ]
+    if told.get("proxy") is False:
+        wrong.append(f"the proxy at {proxy} does not answer as it should")
     if wrong:
         raise ProbeFailed(f"From a container on {bridge} {', '.join(wrong)}")
     return time.monotonic() - began

@@ -22,7 +22,7 @@ from crewship import audit, limits, source
 from crewship.config import load
 from crewship.contracts import DeployInput, DeploymentStatus, RecognizeInput, host_queue
 from crewship.db import ensure_project
-from crewship.errors import InvalidConfig, InvalidRequest, NotFound, Unavailable, Unprocessable
+from crewship.errors import InvalidRequest, NotFound, Unavailable, Unprocessable
 from crewship.hosts import require_engine
 from crewship.ids import new_id
 from crewship.models import Deployment, Idempotency, Project
@@ -192,12 +192,6 @@ def _checked(platform: Platform, file: BinaryIO, name: object) -> _Upload:
     summary = source.check(file, source.Limits.of(platform.settings.max_source_bytes))
     config = load(summary.config, str(name) if name is not None else None)
     limits.check(config, platform.settings)
-    if config.network.mode == "allow":
-        # A list that nothing enforces would be worse than none: whoever wrote it counts on it.
-        raise InvalidConfig(
-            "[network] allow: this platform cannot restrict a run to named hosts yet",
-            hint='leave it out (open), or set mode = "none" under [network] to close the network',
-        )
     return _Upload(summary.sha256, config.model_dump(mode="json"), summary.warnings)
 
 
@@ -281,7 +275,7 @@ async def _record(
         if (held := claim(session, scope, key, body, deployment_id)) != deployment_id:
             row = get_deployment(session, caller, held)
             return DeploymentRead.of(row, session.get_one(Project, row.project).current_deployment_id), None
-        require_engine(session, platform.settings.host)
+        require_engine(session, platform.settings.host, restricted=upload.config["network"]["mode"] == "allow")
         owner = require_live(ensure_project(session, project, caller.actor))
         row = Deployment(
             id=deployment_id,
