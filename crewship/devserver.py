@@ -32,7 +32,8 @@ from crewship.devstate import (
     valid_key,
 )
 from crewship.processes import Child, ChildLog, ChildSpec
-from crewship.provision import base_image, engine, temporal
+from crewship.provision import base_image, engine, squid, temporal
+from crewship.provision.errors import ProvisionError
 from crewship.provision.progress import Progress
 from crewship.settings import Settings
 
@@ -213,6 +214,9 @@ class DevServer:
             base = base_image.ensure_base_image(
                 client, settings.cache_dir, self._progress, configured=settings.base_image
             )
+        if self._starts_guard:
+            with contextlib.suppress(ProvisionError):  # the proxy says what is missing
+                squid.ensure_squid(settings.cache_dir, self._progress)
         kept = self._kept
         plan = []
         address = settings.temporal_address

@@ -45,7 +45,7 @@ _BACKLOG_BYTES = 1 << 20
 _LINE_BYTES = 1 << 20
 """Of a message; a list of hosts is a part of ``crewship.toml``."""
 _USER = "proxy"
-INSTALL = "install it: apt-get install squid-openssl"
+INSTALL = "install it on the container host: apt-get install squid-openssl"
 
 
 class _Trouble(Exception):

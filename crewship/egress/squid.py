@@ -108,6 +108,8 @@ def squid_conf(options: SquidOptions) -> str:
         "httpd_suppress_version_string on",
         "visible_hostname crewship",
         f"cache_log {folder / LOG}",
+        # No run must be able to fill a disk with what squid says of it; what ends squid is said on stderr.
+        "debug_options ALL,0",
         "cache_store_log none",
         "pid_filename none",
         "coredump_dir none",
@@ -132,7 +134,7 @@ def squid_conf(options: SquidOptions) -> str:
         "acl named at_step SslBump2",
         "acl http proto HTTP",
         f"acl private dst {private}",
-        "acl somewhere dst 0.0.0.0/0",
+        "acl somewhere dst 0.0.0.0/1 128.0.0.0/1",
         *(f"acl why_{reason} annotate_transaction why={reason}" for reason in _REASONS),
         f"acl many maxconn {_CONNECTIONS}",
         "acl refused note why",
