@@ -20,6 +20,7 @@ import socket
 import stat
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Callable
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -30,7 +31,7 @@ from crewship.egress.messages import Done, EgressState, Forget, Permit, line_of,
 from crewship.egress.policies import Policies
 from crewship.egress.squid import SquidOptions, denial_of, find_squid, squid_conf
 from crewship.egress.wiring import CHECKER_ADDRESS, PORTS, EgressOptions, closed_bridge, proxy_group
-from crewship.netguard.messages import STATE_SECONDS
+from crewship.netguard.messages import STATE_SECONDS, Denial
 from crewship.netguard.rules import Policy
 from crewship.netguard.service import listen
 from crewship.netguard.surroundings import address_of, connected, has_v6_loopback, host_resolvers, own_addresses
@@ -44,6 +45,7 @@ _BACKLOG_BYTES = 1 << 20
 """What may wait for a reader that does not read; more, and it is hung up on."""
 _LINE_BYTES = 1 << 20
 """Of a message; a list of hosts is a part of ``crewship.toml``."""
+_TOLD_PER_SECOND = 50
 _USER = "proxy"
 INSTALL = "install it on the container host: apt-get install squid-openssl"
 
@@ -73,6 +75,8 @@ class Egress:
         self._squid: asyncio.subprocess.Process | None = None
         self._running: SquidOptions | None = None
         self._heard = b""
+        self._second, self._told = 0, Counter[str]()
+        """How much of each run was told of in this second."""
         self.state = EgressState(problem="The proxy is being started", hint="it takes a second")
 
     def end(self) -> None:
@@ -299,8 +303,16 @@ class Egress:
             while data := os.read(log, 65536):
                 *lines, self._heard = (self._heard + data).split(b"\n")
                 for line in lines:
-                    if (denial := denial_of(line)) is not None:
+                    if (denial := denial_of(line)) is not None and self._is_worth_telling(denial):
                         self._tell(line_of(denial))
+
+    def _is_worth_telling(self, denial: Denial) -> bool:
+        """As the guard's rules have it: a flood of one run is refused like anything else, and not told whole."""
+        second = denial.at_ms // 1000
+        if second != self._second:
+            self._second, self._told = second, Counter()
+        self._told[denial.source] += 1
+        return self._told[denial.source] <= _TOLD_PER_SECOND
 
     def _tell(self, line: bytes) -> None:
         for client in list(self._clients):
