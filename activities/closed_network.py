@@ -124,8 +124,13 @@ class ClosedNetwork:
                 logger.info("the closed network was probed in %.0f ms and is as it should be", took * 1000)
             self._problem, self._probed, self._probed_at = None, place, time.monotonic()
 
-    def permit(self, container: str, spec: ContainerSpec) -> None:
+    def permit(self, container: str, spec: ContainerSpec, *, is_adopted: bool = False) -> None:
         """Have the proxy let a container, which may not have been started yet, reach what its spec says. Idempotent.
+
+        Args:
+            container: Its name or id.
+            spec: What it was made for.
+            is_adopted: Its crew runs already: it is followed whether the proxy is there or not.
 
         Raises:
             Unavailable: the proxy does not say so.
@@ -138,7 +143,9 @@ class ClosedNetwork:
         state = self._engine.inspect(container)
         if not state.address:
             raise Unavailable(f"{container} has no address on {spec.network}")
-        self._egress.permit(state.id, state.address, spec.allow)
+        if not is_adopted and not self._egress.state.url:
+            raise Unavailable("The egress proxy serves nobody yet")
+        self._egress.permit(state.id, state.address, spec.allow, wait=not is_adopted)
 
     def forget(self, container: str) -> None:
         """The container has ended: nobody at its address may reach anything. Idempotent."""

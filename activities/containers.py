@@ -309,7 +309,7 @@ class ContainerActivities:
         made = spec.container("")
         if state is None or state.status != "exited":
             # Before the start, and again by each that adopts: the proxy may be another one by then.
-            self._closed.permit(container, made)
+            self._closed.permit(container, made, is_adopted=state is not None and state.status == "running")
         proxy = self._closed.environment() if made.allow else {}
         records = RunRecords(self._database, run.run_id, run.attempt)
         adopted = state is not None and state.status == "running"

@@ -64,8 +64,14 @@ class EgressClient:
             )
         return state
 
-    def permit(self, container: str, address: str, hosts: tuple[str, ...]) -> None:
+    def permit(self, container: str, address: str, hosts: tuple[str, ...], *, wait: bool = True) -> None:
         """Let the container at ``address`` reach ``hosts``; returns when that holds. Idempotent.
+
+        Args:
+            container: Its id.
+            address: Its own.
+            hosts: As ``[network] allow`` has them.
+            wait: False: return at once; a proxy that is away is told when it is back.
 
         Raises:
             Unavailable: the proxy does not say so.
@@ -73,6 +79,8 @@ class EgressClient:
         with self._changed:
             permit = self._permits[container] = Permit(next(self._numbers), container, address, hosts)
             self._send(permit)
+            if not wait:
+                return
             # Sent again by the reader when the line broke in between, under the same number.
             if not self._changed.wait_for(lambda: permit.number in self._done, _ANSWER_SECONDS):
                 self._permits.pop(container, None)

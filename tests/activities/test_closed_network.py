@@ -26,8 +26,8 @@ class Egress:
         self.state = EgressState(url=URL)
         self.told: list[tuple[Any, ...]] = []
 
-    def permit(self, container: str, address: str, hosts: tuple[str, ...]) -> None:
-        self.told.append(("permit", container, address, hosts))
+    def permit(self, container: str, address: str, hosts: tuple[str, ...], *, wait: bool) -> None:
+        self.told.append(("permit", container, address, hosts, wait))
 
     def forget(self, container: str) -> None:
         self.told.append(("forget", container))
@@ -175,9 +175,17 @@ def test_the_proxy_is_told_of_a_container_by_its_address(place: Place) -> None:
     closed = make(egress)
     closed.permit("runs", SPEC)
     closed.permit("runs", ContainerSpec("n", "i", Limits(1, 1, 1), "run", "crewship0"))
-    assert egress.told == [("permit", "id of runs", "172.30.0.5", ("a.example",))]
+    assert egress.told == [("permit", "id of runs", "172.30.0.5", ("a.example",), True)]
     with pytest.raises(Unavailable, match="no address"):
         closed.permit("ended", SPEC)
+    egress.told.clear()
+    # One whose crew runs is followed whether there is a proxy or not; another one is not begun.
+    egress.state = EgressState()
+    closed.permit("runs", SPEC, is_adopted=True)
+    assert egress.told == [("permit", "id of runs", "172.30.0.5", ("a.example",), False)]
+    with pytest.raises(Unavailable, match="serves nobody yet"):
+        closed.permit("runs", SPEC)
+    egress.state = EgressState(url=URL)
     egress.told.clear()
     closed.sweep()
     assert sorted(egress.told) == [("forget", "ended"), ("forget", "gone")]

@@ -293,6 +293,33 @@ def test_many_runs_at_once_get_what_is_theirs(restricted: Restricted) -> None:
         assert one["output"] == expected, one
 
 
+def test_a_crew_that_is_imported_ahead_reaches_what_it_may(restricted: Restricted) -> None:
+    url = f"https://a.test:{restricted.tls}/ahead"
+    code = f"from crew import fetch\nFOUND = fetch({{'urls': [{url!r}]}})\ndef kickoff(inputs):\n    return FOUND\n"
+    config = f"""\
+[deployments.ahead]
+framework = "python"
+entrypoint = "ahead:kickoff"
+[build]
+smoke = false
+[run]
+warm = 1
+[network]
+allow = ["a.test:{restricted.tls}"]
+"""
+    platform = restricted.platform
+    files = {"crew.py": (CREW / "crew.py").read_bytes(), "ahead.py": code, "crewship.toml": config}
+    deployment = platform.deploy("ahead", files, name="ahead")
+    assert deployment["status"] == "ready", deployment
+    spare = f"spare-{deployment['id'].replace('_', '-')}"
+    until(lambda: platform.containers(spare))
+    (container,) = platform.containers(spare)
+    ended = platform.run("ahead")
+    assert ended["output"][url].startswith(f"served a.test:{restricted.tls} /ahead"), ended
+    until(lambda: platform.containers(spare))
+    assert platform.containers(spare)[0].id != container.id, "it was that one that was taken"
+
+
 def test_without_the_proxy_nothing_restricted_is_started_and_it_is_said(restricted: Restricted) -> None:
     platform = restricted.platform
     pid = platform.pid("crewship.egress")
