@@ -239,14 +239,14 @@ class Egress:
                 raise _Trouble(f"squid cannot be started: {error}", "install util-linux (setpriv)") from error
         try:
             async with asyncio.timeout(_READY_SECONDS):
-                while not await _listens(options.address, options.port):
+                while not await _serves(options.address, options.port):
                     if self._squid.returncode is not None:
                         raise _Trouble(
                             f"squid does not start: {_last_words(self._folder / squid.LOG)}", "is it squid-openssl?"
                         )
                     await asyncio.sleep(0.02)
         except TimeoutError:
-            raise _Trouble(f"squid does not listen at {options.address}:{options.port}", "see its log") from None
+            raise _Trouble(f"squid does not serve at {options.address}:{options.port}", "see its log") from None
         logger.info("squid serves %s after %.1f s", self._interface, (now() - began).total_seconds())
 
     async def _end_squid(self) -> None:
@@ -371,13 +371,17 @@ def _is_free(address: IPv4Address, port: int) -> bool:
         return True
 
 
-async def _listens(address: IPv4Address, port: int) -> bool:
+async def _serves(address: IPv4Address, port: int) -> bool:
+    """Whether a CONNECT comes through the front to the checker, which the front knows a moment after it listens."""
     try:
-        _, writer = await asyncio.open_connection(str(address), port)
+        reader, writer = await asyncio.open_connection(str(address), port, local_addr=(str(address), 0))
+        try:
+            writer.write(f"CONNECT {squid.READY}:443 HTTP/1.1\r\n\r\n".encode())
+            return (await reader.readline()).split()[1:2] == [b"200"]
+        finally:
+            writer.close()
     except OSError:
         return False
-    writer.close()
-    return True
 
 
 def _last_words(log: Path) -> str:

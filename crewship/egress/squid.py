@@ -28,6 +28,8 @@ CONF, CERTIFICATE, HELPER, POLICIES, DENIALS, LOG = (
     "squid.log",
 )
 """Names in the proxy's folder."""
+READY = "ready.crewship.invalid"
+"""What this host itself asks the front for, to learn whether it and the checker serve."""
 _HELPER_LINES = 1000
 """That one helper has to answer at once. More would stop squid, so as many connections are refused by the kernel before."""
 _REASONS = {
@@ -105,6 +107,8 @@ def squid_conf(options: SquidOptions) -> str:
         "follow_x_forwarded_for deny all",
         "request_header_access X-Forwarded-For deny !CONNECT",
         "via off",
+        "reply_header_access X-Cache deny all",
+        "reply_header_access X-Cache-Lookup deny all",
         "httpd_suppress_version_string on",
         "visible_hostname crewship",
         f"cache_log {folder / LOG}",
@@ -143,6 +147,9 @@ def squid_conf(options: SquidOptions) -> str:
         *excepted,
         "http_access allow checker CONNECT",
         "http_access deny checker",
+        f"acl this_host src {options.address}",
+        f"acl ready dstdomain {READY}",
+        "http_access allow CONNECT this_host ready",
         "http_access deny many why_many",
         "http_access deny manager why_host",
         "http_access deny !CONNECT !http why_protocol",

@@ -7,6 +7,7 @@ import errno
 import glob
 import os
 import platform
+import re
 import socket
 import ssl
 import subprocess
@@ -167,16 +168,28 @@ def _through(connect: str = "", sni: str | None = None, say: str = "", source: s
                     return answer.split()[1]
             if sni is None:
                 s.sendall(say.encode())
-                return s.recv(4096).decode("latin-1") or "ended"
+                return _read(s) or "ended"
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
             context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
             with context.wrap_socket(s, server_hostname=sni or None) as inside:
                 inside.sendall(say.encode())
-                return inside.recv(4096).decode("latin-1") or "ended"
+                return _read(inside) or "ended"
         except (ssl.SSLError, ConnectionError):
             return "ended"
         except OSError as error:
             return why(error)
+
+
+def _read(s: socket.socket) -> str:
+    """An answer of HTTP, or whatever comes until the end."""
+    answer = b""
+    while data := s.recv(4096):
+        answer += data
+        head, found, body = answer.partition(b"\r\n\r\n")
+        length = re.search(rb"content-length: (\d+)", head, re.IGNORECASE)
+        if found and length and len(body) >= int(length[1]):
+            break
+    return answer.decode("latin-1")
 
 
 def fetch(inputs: dict[str, Any]) -> dict[str, str]:
