@@ -24,6 +24,7 @@ from collections import Counter
 from collections.abc import Callable
 from ipaddress import IPv4Address
 from pathlib import Path
+from typing import Any
 
 from crewship.clock import now
 from crewship.egress import helper, squid
@@ -108,8 +109,7 @@ class Egress:
                     if self.state != before or loop.time() - told_at > STATE_SECONDS:
                         self._tell(line_of(self.state))
                         told_at = loop.time()
-                    with contextlib.suppress(TimeoutError):
-                        await asyncio.wait_for(self._stop.wait(), _LOOK_SECONDS)
+                    await self._pause()
             finally:
                 server.close()
                 with contextlib.suppress(OSError):
@@ -119,6 +119,19 @@ class Egress:
                 await self._end_squid()
                 loop.remove_reader(log)
                 os.close(log)
+
+    async def _pause(self) -> None:
+        """Until it is time to look again: at once when squid has ended."""
+        waits: list[asyncio.Task[Any]] = [asyncio.create_task(self._stop.wait())]
+        if self._squid is not None:
+            waits.append(asyncio.create_task(self._squid.wait()))
+        await asyncio.wait(waits, timeout=_LOOK_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        for wait in waits:
+            wait.cancel()
+        await asyncio.gather(*waits, return_exceptions=True)
+        if self._squid is not None and self._squid.returncode is not None and not self._stop.is_set():
+            self.state = EgressState("squid has ended", "another one is being started", "", self.state.known)
+            self._tell(line_of(self.state))
 
     # --- squid --------------------------------------------------------------------------------------------------------
 
@@ -316,7 +329,9 @@ class Egress:
 
     def _tell(self, line: bytes) -> None:
         for client in list(self._clients):
-            if client.transport.get_write_buffer_size() > _BACKLOG_BYTES:
+            if client.is_closing():
+                self._clients.discard(client)
+            elif client.transport.get_write_buffer_size() > _BACKLOG_BYTES:
                 client.transport.abort()
             else:
                 client.write(line)
