@@ -47,7 +47,10 @@ def opened(target, name):
 
 def asked(connection):
     connection.sendall(GET)
-    return connection.recv(4096).startswith(b"HTTP/1.1 200")
+    answer = connection.recv(4096)
+    while b"]" not in answer and (more := connection.recv(4096)):
+        answer += more
+    return answer.startswith(b"HTTP/1.1 200")
 
 
 def kickoff(inputs):
