@@ -14,12 +14,14 @@ import contextlib
 import logging
 import os
 import pwd
+import resource
 import shutil
 import signal
 import socket
 import stat
 import sys
 import tempfile
+import zlib
 from collections import Counter
 from collections.abc import Callable
 from ipaddress import IPv4Address
@@ -47,6 +49,8 @@ _BACKLOG_BYTES = 1 << 20
 _LINE_BYTES = 1 << 20
 """Of a message; a list of hosts is a part of ``crewship.toml``."""
 _TOLD_PER_SECOND = 50
+_FILES = 65_536
+"""The most that Debian's squid is built for."""
 _USER = "proxy"
 INSTALL = "install it on the container host: apt-get install squid-openssl"
 
@@ -208,6 +212,7 @@ class Egress:
             own=tuple(own for own in own_addresses() if not any(own in network for network in policy.blocked)),
             reach=self._options.reach,
             has_v6=has_v6_loopback(),
+            files=min(resource.getrlimit(resource.RLIMIT_NOFILE)[1], _FILES),
         )
 
     def _port(self, address: IPv4Address) -> int:
@@ -230,6 +235,8 @@ class Egress:
         self._write(options)
         # It must not outlive this process: the next one's policies are not where it would look for them.
         command = ["setpriv", "--pdeathsig", "KILL", "--no-new-privs"]
+        # What it shares with its helpers is named after the service: no two of a host may have one name.
+        service = f"crewship{zlib.crc32(self._interface.encode()):08x}{options.port}"
         if os.geteuid() == 0:
             try:
                 user = pwd.getpwnam(_USER)
@@ -244,7 +251,7 @@ class Egress:
         with (self._folder / squid.LOG).open("ab") as log:
             try:
                 self._squid = await asyncio.create_subprocess_exec(
-                    *command, "--", str(binary), "-N", "-f", str(self._folder / squid.CONF),
+                    *command, "--", str(binary), "-N", "-n", service, "-f", str(self._folder / squid.CONF),
                     stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log, cwd=self._folder,
                     start_new_session=True,  # a terminal's Ctrl-C is this process's to pass on
                 )  # fmt: skip

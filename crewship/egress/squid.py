@@ -59,6 +59,7 @@ class SquidOptions:
         own: Addresses of the host, which it must not reach either.
         reach: Exceptions to both.
         has_v6: Whether it talks to its helpers by IPv6, as ``netguard.rules.ClosedPolicy`` has it.
+        files: That it may have open; a run takes up to four for a connection.
     """
 
     folder: Path
@@ -70,6 +71,7 @@ class SquidOptions:
     own: Sequence[IPv4Address] = ()
     reach: Sequence[Reach] = ()
     has_v6: bool = True
+    files: int = 20_000
 
 
 def find_squid() -> str | None:
@@ -83,7 +85,7 @@ def squid_conf(options: SquidOptions) -> str:
     helper = f"{options.python} -I -S {folder / HELPER}"
     # One helper of each kind, started with squid: a second one that comes up in a burst has refused what it should not.
     external = (
-        f"ttl=0 negative_ttl=0 cache=0 concurrency={_HELPER_LINES} queue-size={_HELPER_LINES * 4} "
+        f"concurrency={_HELPER_LINES} queue-size={_HELPER_LINES * 4} "
         f"children-max=1 children-startup=1 children-idle=1 {'ipv6' if options.has_v6 else 'ipv4'}"
     )
     private = " ".join(map(str, [*options.blocked, *options.own]))
@@ -126,12 +128,15 @@ def squid_conf(options: SquidOptions) -> str:
         "hosts_file none",
         "dns_nameservers " + " ".join(map(str, options.resolvers)) if options.resolvers else "",
         "shutdown_lifetime 1 seconds",
+        f"max_filedescriptors {options.files}",
         "connect_timeout 20 seconds",
         # A client that speaks and waits, as an event stream's does, may be silent for as long as a run may take.
         "read_timeout 1 day",
         "client_lifetime 2 days",
-        f"external_acl_type hosts {external} %>a %>rd %>rP {helper} hosts {folder / POLICIES}",
-        f"external_acl_type same {external} %>rd %ssl::>sni {helper} same",
+        # Asked each time: what a run may reach holds at once, and ends with it.
+        f"external_acl_type hosts ttl=0 negative_ttl=0 cache=0 {external} %>a %>rd %>rP {helper} hosts {folder / POLICIES}",
+        # Two names are the same for ever.
+        f"external_acl_type same ttl=3600 negative_ttl=3600 cache=10000 {external} %>rd %ssl::>sni {helper} same",
         "acl allowed external hosts",
         "acl same_name external same",
         "acl greeting at_step SslBump1",
@@ -161,7 +166,9 @@ def squid_conf(options: SquidOptions) -> str:
         "ssl_bump peek greeting",
         "ssl_bump splice named same_name pass",
         "ssl_bump terminate why_name",
-        f"cache_peer {CHECKER_ADDRESS} parent {options.port} 0 no-query no-digest no-netdb-exchange name=checker",
+        f"cache_peer {CHECKER_ADDRESS} parent {options.port} 0 no-query no-digest no-netdb-exchange name=checker"
+        # It is this process: what cannot be reached for a moment is not away.
+        " connect-fail-limit=1000000",
         "cache_peer_access checker allow front CONNECT",
         "cache_peer_access checker deny all",
         "never_direct allow front CONNECT",
