@@ -7,6 +7,7 @@ tenth request comes with one to a host that is not in the list, and with one tha
 
 import socket
 import statistics
+import subprocess
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,8 +15,10 @@ from typing import Any
 
 from benchmarks.platform import Platform, platform, project
 from benchmarks.report import Row, ms
+from crewship.egress.wiring import closed_bridge
 from tests.fixtures.origins import Names, Origins
 
+BRIDGE = "crewbench1"
 RUNS, REQUESTS = 20, 500
 EVERY = 10
 ROUNDS, SAMPLES = 5, 100
@@ -97,7 +100,7 @@ def measure(folder: Path) -> list[Row]:
     origins = Origins(folder)
     names = Names({"good.test": host, "bad.test": host})
     env = {
-        "CREWSHIP_NETWORK": "crewbenchegress",
+        "CREWSHIP_NETWORK": BRIDGE,
         "CREWSHIP_NETWORK_DNS": names.address,
         "CREWSHIP_NETWORK_REACH": f"{host}:{origins.tls_port}",
         "CREWSHIP_RUN_CAPACITY": str(RUNS),
@@ -109,6 +112,9 @@ def measure(folder: Path) -> list[Row]:
             where.deploy(project(folder / "open", CODE))
             return _latency(where, host, origins.tls_port) + _load(where, origins.tls_port)
     finally:
+        subprocess.run(
+            ["docker", "network", "rm", BRIDGE, closed_bridge(BRIDGE)], check=False, stdout=subprocess.DEVNULL
+        )
         names.close()
         origins.close()
 
