@@ -15,19 +15,27 @@ from crewship.storage import ObjectStore
 _TERMINAL = re.compile(r'"type":"(?:run\.(?:completed|failed|canceled)|deployment\.(?:ready|failed))"')
 
 
-def archive_log(workflow_id: str, *, bridge: TemporalBridge, store: ObjectStore, terminal: Draft | None = None) -> int:
+def archive_log(
+    workflow_id: str,
+    *,
+    bridge: TemporalBridge,
+    store: ObjectStore,
+    known: list[Entry] | None = None,
+    terminal: Draft | None = None,
+) -> int:
     """Archive the whole log, the terminal event too, and return its seq.
 
     Live segments stay until the archive is whole (a second attempt reads them again) and go with it: readers that still hold
     their keys find the same events in the archive.
 
     Args:
+        known: The whole log; asked for when it is not given.
         terminal: The terminal event of a log whose workflow ended without one; left out when it has one.
     """
-    if terminal is None:
-        entries = _entries(workflow_id, bridge)
-    else:
+    if terminal is not None:
         entries = _ended(workflow_id, bridge, terminal)
+    else:
+        entries = known if known is not None else _entries(workflow_id, bridge)
     if not (activity.info().attempt > 1 and archive.is_archived(store, workflow_id)):
         archive.write(store, workflow_id, entries)
     if any(entry.segment is not None for entry in entries):

@@ -32,6 +32,7 @@ from activities.network import Network
 from activities.outside import Outside
 from activities.pulse import Pulse
 from activities.recorder import Recorder
+from activities.removals import Removals
 from activities.run_records import LaunchedElsewhere, RunRecords
 from activities.run_spec import RunSpec, is_restricted, load_run
 from activities.slots import Slots
@@ -109,6 +110,7 @@ class ContainerActivities:
         sealer: Sealer,
         spares: Spares,
         slots: Slots,
+        removals: Removals,
         network: Network,
         closed: ClosedNetwork,
         denials: Denials,
@@ -117,7 +119,7 @@ class ContainerActivities:
         self._network, self._closed, self._denials = network, closed, denials
         self._engine, self._store, self._database, self._tail = engine, store, database, tail
         self._bridge, self._sealer, self._spares, self._settings = bridge, sealer, spares, settings
-        self._slots = slots
+        self._slots, self._removals = slots, removals
         self._stops = Stops()
         self._attempts = Attempts()
 
@@ -352,6 +354,10 @@ class ContainerActivities:
         attempt.launched = True
         recorder = Recorder(self._engine, self._store, records, run.run_id, container, run.attempt)
         follower.on_end = recorder.look
+        if not adopted:  # who adopts does not know what the worker before it was asked to do
+            follower.is_enough = lambda end: (
+                bool(end.ok) and end.artifacts == 0 and not stop.is_set() and ending.sigterm_at_ms is None
+            )
         attempt.on_let_go(follower.let_go, writer.abandon)
         try:
             launch = None if spec.launched else records.launch()
@@ -409,11 +415,18 @@ class ContainerActivities:
             sigkill_at_ms=ending.sigkill_at_ms,
             started_at_ms=follower.started_at_ms or records.started_at_ms(),
             ended_at_ms=follower.ended_at_ms or (end.result_at_ms if end is not None else None) or now_ms(),
-            gone_at_ms=self._removed(container) if end is not None and end.artifacts == 0 else None,
+            gone_at_ms=self._removed(container, beside=follower.left_early) if end and end.artifacts == 0 else None,
         )
 
-    def _removed(self, container: str) -> int | None:
-        """Remove a container that has nothing to collect, here and now: no other activity has to be waited for."""
+    def _removed(self, container: str, *, beside: bool) -> int | None:
+        """Remove a container that has nothing to collect: no other activity has to be waited for.
+
+        Args:
+            beside: Do not even wait for the engine.
+        """
+        if beside:
+            self._removals.remove(container)
+            return now_ms()
         try:
             self._engine.remove(container)
         except Unavailable:

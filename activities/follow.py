@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection
 from concurrent.futures import Future
 from typing import Any
 
-from activities.log_writer import LogWriter
+from activities.log_writer import START_SECONDS, LogWriter
 from activities.run_records import RunRecords
 from crewship.contracts import EndFacts, Head, ResultFacts
 from crewship.engine import Attachment, ContainerMissing, Engine
@@ -77,6 +77,11 @@ class Follower:
         self.log_limit_reached = False
         self.on_end: Callable[[], None] = lambda: None
         """Called when the container is about to end: it waits for its last frame to be acknowledged."""
+        self.is_enough: Callable[[EndFacts], bool] = lambda _: False
+        """Asked when its last frame is durable: whether nobody needs the container's own end."""
+        self.left_early = False
+        """It was enough: the container may still be there."""
+        self._end_n: int | None = None
         self._early: list[Draft] | None = None if is_started else []
         """What was told before the run's first event, which comes first; None: nothing is held any more."""
         self._early_lock = threading.Lock()
@@ -105,6 +110,9 @@ class Follower:
         if n > self._acknowledged:
             self._acknowledged = n
             self.send(self._command("ack", n))
+        if self._end_n is not None and n >= self._end_n and self.end is not None and self.is_enough(self.end):
+            self.left_early = True
+            self.close()
 
     def _command(self, op: str, n: int) -> bytes:
         return json.dumps({"op": op, "n": n, "epoch": self._epoch}).encode() + b"\n"
@@ -145,7 +153,7 @@ class Follower:
         writer.tell([draft])
 
     def follow(self, writer: LogWriter) -> None:
-        """Until the container has ended, or is gone.
+        """Until the container has ended, or is gone, or has told enough.
 
         Raises:
             LetGo: ``let_go`` was called.
@@ -159,6 +167,8 @@ class Follower:
             self._read(writer)
             if self._let_go:
                 raise LetGo
+            if self.left_early:
+                return
             self.close()
             self._attachment = None
             try:
@@ -194,7 +204,7 @@ class Follower:
                 self.send(self._command("replay", self._reader.last))
 
     def _take(self, frame: Frame, writer: LogWriter) -> None:
-        result, end, before = None, None, None
+        result, end, before, urgent, patience = None, None, None, frame.urgent, 0.0
         match frame.kind:
             case "boot":
                 inside = frame.body.get("isolation")
@@ -204,6 +214,7 @@ class Follower:
                 if self._is_retry:
                     frame.drafts.clear()  # a run starts once; ``run.retrying`` has told of this
                 before = _result_of(self._records.started(frame.at_ms))
+                urgent, patience = False, START_SECONDS
             case "log":
                 self._log_bytes += len(frame.body.get("text") or "")
                 self.log_limit_reached = self.log_limit_reached or self._log_bytes > self._log_limit_bytes
@@ -214,11 +225,14 @@ class Follower:
                 self.on_end()
                 self.ended_at_ms = frame.at_ms
                 end = self.end = end_facts(frame.body, self._result)
+                self._end_n = frame.n
         if frame.kind in ("started", "result", "end"):
             with self._early_lock:
                 early, self._early = self._early, None
             frame.drafts.extend(early or ())
-        writer.write(frame.drafts, frame.n, urgent=frame.urgent, result=result, end=end, before=before)
+        writer.write(
+            frame.drafts, frame.n, urgent=urgent, patience_seconds=patience, result=result, end=end, before=before
+        )
 
 
 def isolation(inside: Any, outside: dict[str, Any]) -> dict[str, Any]:

@@ -42,6 +42,8 @@ BATCH_BYTES = 4 * 1024 * 1024
 
 SILENT_SECONDS = 1.0
 """How long frames without a draft wait for one that has: each signal costs the workflow engine some 20 ms of CPU."""
+START_SECONDS = 0.03
+"""How long the first event waits for the next, which many a crew has by then; together they come sooner than apart."""
 
 LINGER_SECONDS = ((400, 0.025), (800, 0.1), (1200, 0.5), (2000, 2.0), (8000, 10.0))
 """(signals used, seconds between two batches of log lines); beyond the last: 60 s, and urgent drafts wait as well."""
@@ -73,8 +75,8 @@ class _Pending:
     items: deque[_Item] = field(default_factory=deque)
     size_bytes: int = 0
     urgent: bool = False
-    silent: bool = True
-    """Whether nothing of it is anything to show."""
+    patience_seconds: float = SILENT_SECONDS
+    """How long the most impatient of it may wait for something else to go along with."""
     since: float = 0.0
 
 
@@ -123,6 +125,7 @@ class LogWriter:
         n: int = 0,
         *,
         urgent: bool = False,
+        patience_seconds: float = 0.0,
         result: ResultFacts | None = None,
         end: EndFacts | None = None,
         before: Callable[[], None] | None = None,
@@ -130,6 +133,8 @@ class LogWriter:
         """Hand over what frame ``n`` gave; waits while too much is pending.
 
         Args:
+            urgent: Not to be kept back.
+            patience_seconds: How long they may wait for something to go along with; what shows nothing: ``SILENT_SECONDS``.
             before: Called in the sender's thread when these drafts are durable, before the tail tells of them.
 
         Raises:
@@ -150,7 +155,7 @@ class LogWriter:
             pending.items.append(_Item(n, drafts, size, result, end, before))
             pending.size_bytes += size
             pending.urgent = pending.urgent or (urgent and shows)
-            pending.silent = pending.silent and not shows
+            pending.patience_seconds = min(pending.patience_seconds, patience_seconds if shows else SILENT_SECONDS)
             self._condition.notify_all()
 
     def tell(self, drafts: list[Draft | LogLines]) -> None:
@@ -166,7 +171,7 @@ class LogWriter:
                 pending.since = time.monotonic()
             pending.items.append(_Item(self._last_n, drafts, 512 * len(drafts), None, None, None))
             pending.size_bytes += 512 * len(drafts)
-            pending.silent = False
+            pending.patience_seconds = 0.0
             self._condition.notify_all()
 
     def flush(self) -> None:
@@ -223,7 +228,8 @@ class LogWriter:
                 pending = self._pending
                 if pending.items:
                     urgent = pending.urgent and self.signals < LINGER_SECONDS[-1][0]
-                    due = pending.since + SILENT_SECONDS if pending.silent else self._last_sent + self._linger_seconds()
+                    patience = pending.patience_seconds
+                    due = pending.since + patience if patience else self._last_sent + self._linger_seconds()
                     wait = due - time.monotonic()
                     if urgent or wait <= 0 or pending.size_bytes >= BATCH_BYTES:
                         break
@@ -237,7 +243,7 @@ class LogWriter:
                 size += items[-1].size_bytes
             pending.size_bytes -= size
             if not pending.items:
-                pending.urgent, pending.silent = False, True
+                pending.urgent, pending.patience_seconds = False, SILENT_SECONDS
             self._last_sent = time.monotonic()
             self._sending = True
             self._condition.notify_all()

@@ -45,7 +45,7 @@ class RunActivities:
 
     def _close(self, close: CloseRunInput) -> None:
         workflow_id = run_workflow_id(close.run_id)
-        last_seq = archive_log(workflow_id, bridge=self._bridge, store=self._store)
+        last_seq = archive_log(workflow_id, bridge=self._bridge, store=self._store, known=close.log)
         with transaction(self._database) as session:
             run = session.get(Run, close.run_id)
             if run is not None and run.last_seq is None:

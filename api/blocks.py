@@ -1,7 +1,8 @@
-"""Decompressed and rendered pieces of logs, shared by all clients of an API process and bounded in bytes.
+"""Pieces of logs as they are sent, shared by all clients of an API process and bounded in bytes.
 
-A block is what one segment or one archive frame holds, cut into pieces that are small enough to be sent without making
-other clients wait. Each is loaded once, however many ask for it at the same time, and forgotten when newer ones need the
+A block is what one segment or one archive frame holds. Clients that take zstd are given it as it is stored; for the others it
+is decompressed, rendered, and cut into pieces that are small enough to be sent without making other clients wait. Each is
+loaded once, however many ask for it at the same time, and forgotten when newer ones need the
 room; a slow client keeps nothing alive but the one piece it is being sent.
 """
 
@@ -14,9 +15,10 @@ from typing import Literal
 import anyio
 from anyio.to_thread import run_sync
 
-from crewship import events
+from crewship import archive, events
 
-Form = Literal["ndjson", "sse"]
+Form = Literal["ndjson", "sse", "zstd"]
+"""What goes over the wire; ``zstd`` is NDJSON in frames of zstd, each of whole lines."""
 
 PIECE_BYTES = 512 * 1024
 """What a client is sent at a time. Each piece costs the event loop about 0.1 ms besides its bytes: with 128 KiB fifty readers
@@ -49,14 +51,15 @@ class Blocks:
         """What is held now."""
         return self._size_bytes
 
-    async def get(self, source: str, first: int, form: Form, load: Callable[[], bytes]) -> list[Piece]:
+    async def get(self, source: str, first: int, last: int, form: Form, load: Callable[[], bytes]) -> list[Piece]:
         """The pieces of the block that begins with event ``first`` of ``source``.
 
         Args:
             source: Where the block is from; with ``first`` it names the block's bytes for ever.
             first: Seq of the block's first event.
+            last: Seq of its last one.
             form: How the pieces are rendered.
-            load: Fetches the block's NDJSON lines; called in a thread, when the block is not here.
+            load: Fetches the block's zstd frame; called in a thread, when the block is not here.
         """
         key = (source, first, form)
         if (block := self._blocks.get(key)) is not None:
@@ -64,13 +67,19 @@ class Blocks:
             return block
         task = self._loading.get(key)
         if task is None:
-            task = self._loading[key] = asyncio.create_task(self._load(key, load))
+            task = self._loading[key] = asyncio.create_task(self._load(key, last, load))
         # Shielded: a client that goes away does not take the block from the others.
         return await asyncio.shield(task)
 
-    async def _load(self, key: tuple[str, int, Form], load: Callable[[], bytes]) -> list[Piece]:
+    async def _load(self, key: tuple[str, int, Form], last: int, load: Callable[[], bytes]) -> list[Piece]:
+        _, first, form = key
+
+        def make() -> list[Piece]:
+            frame = load()
+            return [Piece(first, last, frame)] if form == "zstd" else _cut(archive.decompress(frame), form)
+
         try:
-            block = await run_sync(lambda: _cut(load(), key[2]), limiter=self._threads)
+            block = await run_sync(make, limiter=self._threads)
             self._blocks[key] = block
             self._size_bytes += _size(block)
             while self._size_bytes > self._capacity_bytes and len(self._blocks) > 1:
@@ -82,7 +91,13 @@ class Blocks:
 
 def render(lines: bytes, form: Form) -> bytes:
     """NDJSON ``lines`` in ``form``."""
-    return events.sse(lines) if form == "sse" else lines
+    match form:
+        case "ndjson":
+            return lines
+        case "sse":
+            return events.sse(lines)
+        case "zstd":
+            return archive.compress(lines) if lines else b""
 
 
 def _cut(lines: bytes, form: Form) -> list[Piece]:

@@ -15,7 +15,7 @@ import logging
 from bisect import bisect_left
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import orjson
 from anyio.to_thread import run_sync
@@ -23,7 +23,7 @@ from pydantic import ValidationError
 
 from api.blocks import Blocks, Form, Piece, render
 from crewship import events
-from crewship.archive import Archive, read_segment
+from crewship.archive import Archive, read_segment_frame
 from crewship.contracts import Batch, Entry, EventsPage, EventsQuery, Segment
 from crewship.errors import InvalidCursor, NotFound, Unavailable
 from crewship.storage import ObjectMissing, ObjectStore
@@ -56,21 +56,23 @@ ReadState = Callable[[str], Awaitable[LogState]]
 
 @dataclass(slots=True)
 class _Live:
-    """An entry of a live log. Frames are rendered once, for all clients."""
+    """An entry of a live log. What is sent of it is rendered once, for all clients."""
 
     first: int
+    """The first event that is shown of it; a segment may begin with earlier ones, which another entry had."""
     last: int
     lines: bytes | None
     segment: Segment | None
-    frames: bytes | None = None
+    segment_first: int = 0
+    rendered: dict[Form, bytes] = field(default_factory=dict)
 
     def body(self, form: Form) -> bytes:
         assert self.lines is not None
         if form == "ndjson":
             return self.lines
-        if self.frames is None:
-            self.frames = render(self.lines, "sse")
-        return self.frames
+        if form not in self.rendered:
+            self.rendered[form] = render(self.lines, form)
+        return self.rendered[form]
 
 
 class Feed:
@@ -331,7 +333,7 @@ class Feed:
             lines = entry.lines.encode() if entry.lines is not None else None
             if entry.first <= self._last and lines is not None:
                 lines = events.seek(lines, self._last)
-            self._entries.append(_Live(self._last + 1, entry.last, lines, entry.segment))
+            self._entries.append(_Live(self._last + 1, entry.last, lines, entry.segment, entry.first))
             self._last = entry.last
         self._wake()
 
@@ -363,7 +365,15 @@ class Feed:
         self, entry: _Live, segment: Segment, after: int, form: Form, types: frozenset[str] | None
     ) -> Piece:
         source = f"{segment.key}#{segment.sha256}"
-        return await self._pick(source, entry.first, after, form, types, lambda: read_segment(self._store, segment))
+        return await self._pick(
+            source,
+            entry.segment_first,
+            entry.last,
+            after,
+            form,
+            types,
+            lambda: read_segment_frame(self._store, segment),
+        )
 
     async def _read_archive(
         self, archive: Archive, after: int, form: Form, types: frozenset[str] | None
@@ -372,22 +382,34 @@ class Feed:
         if index == len(archive.entries):
             return None
         entry = archive.entries[index]
-        return await self._pick(self.workflow_id, entry.first, after, form, types, lambda: archive.read(entry))
+        return await self._pick(
+            self.workflow_id, entry.first, entry.last, after, form, types, lambda: archive.read_frame(entry)
+        )
 
     async def _pick(
-        self, source: str, first: int, after: int, form: Form, types: frozenset[str] | None, load: Callable[[], bytes]
+        self,
+        source: str,
+        first: int,
+        last: int,
+        after: int,
+        form: Form,
+        types: frozenset[str] | None,
+        load: Callable[[], bytes],
     ) -> Piece:
         """The piece of a block that holds the event after ``after``; a filtered or cut one is made from its lines."""
         # Everything below may be at hand: without this, a client that is fast would keep the loop for a whole log.
         await asyncio.sleep(0)
-        pieces = await self._blocks.get(source, first, form if types is None else "ndjson", load)
-        index = bisect_left(pieces, after + 1, key=lambda piece: piece.last)
-        piece = pieces[index]
-        if types is None and after < piece.first:
-            return piece
-        if types is None and form == "sse":
-            piece = (await self._blocks.get(source, first, "ndjson", load))[index]
+        if types is None:
+            piece = _holding(await self._blocks.get(source, first, last, form, load), after)
+            if after < piece.first:
+                return piece
+        piece = _holding(await self._blocks.get(source, first, last, "ndjson", load), after)
         return Piece(after + 1, piece.last, render(events.seek(piece.body, after, types), form))
+
+
+def _holding(pieces: list[Piece], after: int) -> Piece:
+    """Of a block's pieces the one with the event after ``after``."""
+    return pieces[bisect_left(pieces, after + 1, key=lambda piece: piece.last)]
 
 
 class Feeds:

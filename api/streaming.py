@@ -1,4 +1,9 @@
-"""A log over HTTP: server-sent events, or NDJSON by ``Accept``, from any position, for as long as the log lives."""
+"""A log over HTTP: server-sent events, or NDJSON by ``Accept``, from any position, for as long as the log lives.
+
+NDJSON can be had as it is stored, in zstd: a tenth of the bytes, and no work here. It is many frames after one another, as a
+zstd file may be, which several HTTP clients that accept zstd along with other encodings do not decode to the end; so only who
+asks for zstd alone is given it.
+"""
 
 import asyncio
 import logging
@@ -30,6 +35,11 @@ _SEND_SECONDS = 60.0
 _STOP_SECONDS = 5.0
 _STORE_RETRY_SECONDS = 1.0
 _SHOWN_CURSOR = 40
+_HEADERS = {
+    "Cache-Control": "no-cache, no-transform",
+    "Vary": "Accept, Accept-Encoding",
+    "X-Content-Type-Options": "nosniff",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +64,9 @@ def stream_request(
         InvalidRequest: a type is not known.
     """
     accept = request.headers.get("accept", "")
-    form: Form = "ndjson" if "application/x-ndjson" in accept and "text/event-stream" not in accept else "sse"
+    form: Form = "sse"
+    if "application/x-ndjson" in accept and "text/event-stream" not in accept:
+        form = "zstd" if request.headers.get("accept-encoding", "").strip().lower() == "zstd" else "ndjson"
     # The header wins: an EventSource that resumes sends it along with the URL it was first given.
     position = last_event_id if last_event_id is not None else after
     return StreamRequest(_position(position), _types(types), form)
@@ -112,7 +124,7 @@ class _LogStream(EventSourceResponse):
         sse = wanted.form == "sse"
         super().__init__(
             _chunks(feed, wanted),
-            headers={"Cache-Control": "no-cache, no-transform", "X-Content-Type-Options": "nosniff"},
+            headers=_HEADERS | ({"Content-Encoding": "zstd"} if wanted.form == "zstd" else {}),
             media_type="text/event-stream" if sse else "application/x-ndjson",
             ping=_PING_SECONDS if sse else 0,  # NDJSON is the log's bytes and nothing else
             ping_message_factory=lambda: _PING,  # type: ignore[arg-type, return-value]  # bytes are passed through

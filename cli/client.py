@@ -179,7 +179,7 @@ class Client:
                 timeout = httpx.Timeout(quiet_seconds, connect=_CONNECT_SECONDS)
                 with self._http.stream(
                     "GET", path, params=_present({"after": after, "types": types}), timeout=timeout,
-                    headers={"Accept": "application/x-ndjson"},
+                    headers={"Accept": "application/x-ndjson", "Accept-Encoding": "zstd"},
                 ) as response:  # fmt: skip
                     if response.status_code == 204:
                         return
@@ -296,11 +296,23 @@ def _present(params: Mapping[str, Any]) -> dict[str, Any]:
 def _batches(response: httpx.Response) -> Iterator[list[bytes]]:
     """Whole lines of a body as they come; empty ones (heartbeats) and an unfinished last one are dropped."""
     rest = b""
-    for chunk in response.iter_bytes():
+    for chunk in _decoded(response):
         *whole, rest = (rest + chunk).split(b"\n")
         lines = [line for line in whole if line]
         if lines:
             yield lines
+
+
+def _decoded(response: httpx.Response) -> Iterator[bytes]:
+    """A body's bytes; httpx itself does not decode a stream of several zstd frames."""
+    if response.headers.get("content-encoding") != "zstd":
+        yield from response.iter_bytes()
+        return
+    import zstandard
+
+    decoder = zstandard.ZstdDecompressor().decompressobj(read_across_frames=True)
+    for chunk in response.iter_raw():
+        yield decoder.decompress(chunk)
 
 
 def _authorization(target: Target) -> dict[str, str]:

@@ -63,7 +63,11 @@ class Archive:
 
     def read(self, entry: ArchiveEntry) -> bytes:
         """NDJSON lines of ``entry``."""
-        return decompress(read(self.store, self.key, entry.offset, entry.length))
+        return decompress(self.read_frame(entry))
+
+    def read_frame(self, entry: ArchiveEntry) -> bytes:
+        """``entry`` as it is stored: one zstd frame."""
+        return read(self.store, self.key, entry.offset, entry.length)
 
 
 def compress(lines: bytes) -> bytes:
@@ -82,7 +86,15 @@ def read_segment(store: ObjectStore, segment: Segment) -> bytes:
         ObjectMissing: it is gone (the log was archived meanwhile).
         SegmentCorrupt: its bytes have changed.
     """
-    return decompress(_checked(store, segment))
+    return decompress(read_segment_frame(store, segment))
+
+
+def read_segment_frame(store: ObjectStore, segment: Segment) -> bytes:
+    """A live segment as it is stored, one zstd frame; raises what :func:`read_segment` does."""
+    frame = read(store, segment.key)
+    if hashlib.sha256(frame).hexdigest() != segment.sha256:
+        raise SegmentCorrupt(segment.key)
+    return frame
 
 
 def write(store: ObjectStore, workflow_id: str, entries: list[Entry]) -> None:
@@ -147,15 +159,8 @@ def _frames(store: ObjectStore, entries: list[Entry], rows: list[list[int]]) -> 
                 yield from joined()
         else:
             yield from joined()
-            frame = _checked(store, entry.segment)
+            frame = read_segment_frame(store, entry.segment)
             rows.append([entry.first, entry.last, offset, len(frame)])
             offset += len(frame)
             yield frame
     yield from joined()
-
-
-def _checked(store: ObjectStore, segment: Segment) -> bytes:
-    frame = read(store, segment.key)
-    if hashlib.sha256(frame).hexdigest() != segment.sha256:
-        raise SegmentCorrupt(segment.key)
-    return frame

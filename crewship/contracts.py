@@ -257,7 +257,7 @@ class ContainerFacts(Message):
     """When phase 2 began, and when the crew ended; the supervisor's clock, which is the host's."""
     ended_at_ms: int | None = None
     gone_at_ms: int | None = None
-    """When the container was removed; None: it is still to be finished (``FinishInput``)."""
+    """When the container was removed, or handed over to be; None: it is still to be finished (``FinishInput``)."""
     memory: str = ""
     """Of runs from before ``limits``; and ``pids``."""
     pids: int = 0
@@ -316,6 +316,8 @@ class CloseRunInput(Message):
     completed_at: str
     duration_ms: int
     usage: dict[str, float | int | None] = {}
+    log: list[Entry] | None = None
+    """The whole log where it is short; a long one is asked for (``EventsQuery``)."""
 
 
 class RunResult(Message):

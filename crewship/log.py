@@ -79,6 +79,12 @@ class EventLog:
             inline_bytes=self.inline_bytes,
         )
 
+    def whole(self, max_bytes: int) -> list[Entry] | None:
+        """The finished log, when its entries are not over ``max_bytes``."""
+        page = self.read(EventsQuery(after=0, include_terminal=True, max_bytes=max_bytes))
+        # A page has at least one entry, whatever its size.
+        return None if page.more or sum(len(entry.lines or "") for entry in page.entries) > max_bytes else page.entries
+
     def read(self, query: EventsQuery) -> EventsPage:
         """Entries that hold events after ``query.after``; at least one if there is any, whatever its size."""
         entries = self.entries

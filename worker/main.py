@@ -30,6 +30,7 @@ from activities.garbage import GarbageActivities
 from activities.maintenance import MaintenanceActivities
 from activities.network import Network
 from activities.projects import ProjectActivities
+from activities.removals import Removals
 from activities.runs import RunActivities
 from activities.slots import Slots
 from activities.spares import Spares
@@ -119,6 +120,7 @@ async def workers(settings: Settings, client: Client) -> AsyncIterator[list[Work
         closed.forget,
     )
     slots = Slots(engine, settings.run_capacity, network.admits)
+    removals = Removals(engine, settings.run_capacity)
     containers = ContainerActivities(
         engine=engine,
         store=store,
@@ -128,6 +130,7 @@ async def workers(settings: Settings, client: Client) -> AsyncIterator[list[Work
         sealer=sealer,
         spares=spares,
         slots=slots,
+        removals=removals,
         network=network,
         closed=closed,
         denials=denials,
@@ -249,6 +252,7 @@ async def workers(settings: Settings, client: Client) -> AsyncIterator[list[Work
             await asyncio.to_thread(guard.close)
             await asyncio.to_thread(egress.close)
         await asyncio.to_thread(spares.close)
+        await asyncio.to_thread(removals.close)
         for executor in executors:
             executor.shutdown(wait=False, cancel_futures=True)
         tail.close()

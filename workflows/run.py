@@ -50,6 +50,8 @@ T = TypeVar("T")
 RETRY_DELAY_MS = 1000
 """Before the second attempt of a crew that failed; twice as long before each further one."""
 MAX_RETRY_DELAY_MS = 60_000
+SHORT_LOG_BYTES = 16 * 1024
+"""What is handed to ``close_run``, so that it need not ask: a query costs what a workflow task does, some KB of history less."""
 
 _HOST_LOST = RunError(
     code="host_lost",
@@ -290,6 +292,7 @@ class RunWorkflow(Logged):
                     completed_at=now,
                     duration_ms=duration_ms,
                     usage=_usage(attempts, finished.gone_at_ms),
+                    log=self.log.whole(SHORT_LOG_BYTES),
                 ),
                 heartbeat_timeout=HEARTBEAT_TIMEOUT,
                 start_to_close_timeout=timedelta(minutes=10),

@@ -122,6 +122,48 @@ def test_an_attachment_that_stays_open_behind_an_ended_container_is_given_up(mon
         followed.result()
 
 
+class Lingering(Silent):
+    """Says what it has to say and then stays, as a container does that the engine is taking down."""
+
+    def __init__(self, *frames: dict[str, Any]) -> None:
+        super().__init__()
+        self._output = b"".join(json.dumps(frame).encode() + b"\n" for frame in frames)
+
+    def read(self) -> tuple[Literal["stdout", "stderr"], bytes] | None:
+        output, self._output = self._output, b""
+        if output:
+            return "stdout", output
+        self._closed.wait(10)
+        return None
+
+    def wait(self, container: str, timeout_seconds: float) -> bool:
+        raise AssertionError("nobody was to wait for it")
+
+
+def test_a_container_that_has_told_enough_is_not_waited_for() -> None:
+    follower = a_follower(Lingering(END), HEAD)
+    follower.is_enough = lambda end: end.exit_code == 0
+    with ThreadPoolExecutor(1) as threads:
+        written = Written()
+        followed = threads.submit(follower.follow, cast(LogWriter, written))
+        while not written.calls:
+            threading.Event().wait(0.001)
+        follower.acknowledge(4)
+        assert not follower.left_early  # the end is not durable yet
+        follower.acknowledge(5)
+        followed.result(10)
+    assert follower.left_early
+    assert follower.end is not None
+
+
+def test_a_container_whose_end_tells_more_is_waited_for() -> None:
+    follower, written = a_follower(Container(END), HEAD), Written()
+    follower.is_enough = lambda end: end.exit_code != 0
+    follower.follow(cast(LogWriter, written))
+    follower.acknowledge(5)
+    assert not follower.left_early
+
+
 class Told(Written):
     """One that keeps the drafts, too."""
 

@@ -131,6 +131,25 @@ def test_a_frame_that_shows_nothing_is_acknowledged_all_the_same(bridge: Bridge,
     log.close()
 
 
+def test_what_is_patient_goes_along_with_what_comes_next(bridge: Bridge, store: FolderStore) -> None:
+    log = writer(bridge, store)
+    log.write([Draft(AT, "run.started", {})], 1, patience_seconds=3600)
+    log.write([LogLines(AT, ["first"], "info", "stdout")], 2)
+    while not bridge.batches:
+        threading.Event().wait(0.002)
+    log.close()
+    assert [(batch.first, batch.last, batch.n) for batch in bridge.batches] == [(1, 2, 2)]
+
+
+def test_what_is_patient_goes_alone_when_nothing_comes(bridge: Bridge, store: FolderStore) -> None:
+    log = writer(bridge, store)
+    log.write([Draft(AT, "run.started", {})], 1, patience_seconds=0.05)
+    while not bridge.batches:
+        threading.Event().wait(0.002)
+    log.close()
+    assert [(batch.first, batch.last, batch.n) for batch in bridge.batches] == [(1, 1, 1)]
+
+
 def test_a_large_batch_is_a_segment_and_the_signal_a_pointer(bridge: Bridge, store: FolderStore) -> None:
     log = writer(bridge, store)
     log.write([LogLines(AT, ["x" * 100] * 1000, "info", "stdout")], 1)

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import orjson
 import pytest
+import zstandard
 
 from api.blocks import Blocks, Form
 from api.feed import Feed, Feeds, LogState
-from crewship import events
+from crewship import archive, events
 from crewship.contracts import Batch, EventsPage, EventsQuery
 from crewship.errors import InvalidCursor, NotFound, Unavailable
 from crewship.folder_storage import FolderStore
@@ -74,6 +75,10 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
     assert world.tail.watched == set()
 
 
+def unzstd(frames: bytes) -> bytes:
+    return zstandard.ZstdDecompressor().decompressobj(read_across_frames=True).decompress(frames)
+
+
 async def until(condition: object) -> None:
     assert callable(condition)
     async with asyncio.timeout(10):
@@ -90,6 +95,7 @@ async def collect(feed: Feed, got: list[bytes], after: int = 0, form: Form = "nd
 async def test_every_reader_gets_the_same_bytes_live_and_later(world: World) -> None:
     world.log.write("before", "anybody")
     live = [asyncio.create_task(world.read_all()) for _ in range(3)]
+    stored = asyncio.create_task(world.read_all(form="zstd"))
     await until(lambda: RUN in world.tail.watched and world.queries)
     for number in range(50):
         world.log.write(f"line {number}")
@@ -102,6 +108,8 @@ async def test_every_reader_gets_the_same_bytes_live_and_later(world: World) -> 
     world.close()
     for reader in (*live, late):
         assert await reader == world.log.bytes
+    assert unzstd(await stored) == world.log.bytes
+    assert unzstd(await world.read_all(form="zstd")) == world.log.bytes
     queries = len(world.queries)
     assert await world.read_all() == world.log.bytes
     assert len(world.queries) == queries  # a closed log is never queried
@@ -224,7 +232,7 @@ async def test_resuming_anywhere_gives_the_rest(world: World, closed: bool, type
             line for line in lines[after:] if types is None or b'"type":"artifact"' in line or b"run.comp" in line
         ]
         form: Form
-        for form in ("ndjson", "sse"):
+        for form in ("ndjson", "sse", "zstd"):
             got: list[bytes] = []
             position = after
             async with world.feeds.open(RUN) as feed:
@@ -234,7 +242,12 @@ async def test_resuming_anywhere_gives_the_rest(world: World, closed: bool, type
                     got.append(piece.body)
                     position = piece.last
             expected = b"".join(wanted)
-            assert b"".join(got) == (events.sse(expected) if form == "sse" else expected)
+            match form:
+                case "sse":
+                    expected = events.sse(expected)
+                case "zstd":
+                    got = [archive.decompress(frame) for frame in got if frame]
+            assert b"".join(got) == expected
 
 
 async def test_a_client_that_reads_slowly_holds_nobody_up_and_holds_nothing(world: World) -> None:

@@ -119,6 +119,17 @@ def test_a_segment_is_an_entry_like_any_other() -> None:
     assert [(entry.first, entry.last, entry.segment) for entry in entries] == [(2, 3, segment), (4, 4, None)]
 
 
+def test_a_short_log_can_be_had_whole() -> None:
+    log = EventLog()
+    log.append(batch(log, "a" * 200))
+    log.append(batch(log, "b" * 200, n=2))
+    log.finish(Draft(AT, "run.completed", {}))
+    whole = log.whole(10_000)
+    assert whole == [*log.entries, log.terminal]
+    assert log.whole(500) is None
+    assert log.whole(1) is None
+
+
 def test_the_terminal_event_is_the_last_and_shown_only_to_who_asks() -> None:
     log = EventLog()
     log.append(batch(log, "a"))

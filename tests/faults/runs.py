@@ -135,7 +135,7 @@ class WatchedRun:
     def nothing_left(self) -> None:
         """Neither container nor volume."""
         name = self.id.replace("_", "-")
-        assert self._platform.containers(name) == []
+        assert not self._platform.is_left(self.id)
         assert [volume.name for volume in self._platform.volumes() if name in volume.name] == []
 
 

@@ -29,7 +29,7 @@ def hostile(platform: CrewshipDev) -> Hostile:
         assert verify(lines.splitlines())[0] == run["events"]["last_seq"]
         assert reader.result() == lines
         neighbour.check()
-        assert platform.containers(run_id.replace("_", "-")) == []
+        assert not platform.is_left(run_id)
         return run, [json.loads(line) for line in lines.splitlines()]
 
     return do

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.faults.runs import PROJECT
-from tests.fixtures.platform import CrewshipDev
+from tests.fixtures.platform import CrewshipDev, until
 
 pytestmark = pytest.mark.platform
 
@@ -57,7 +57,7 @@ def nothing_left(platform: CrewshipDev) -> Iterator[Callable[[str], None]]:
     yield watch
     assert seen
     for container, volume in seen:
-        assert container not in [each.id for each in platform.containers()]
+        until(lambda gone=container: gone not in [each.id for each in platform.containers()], 5)  # type: ignore[misc]
         assert not platform.has_volume(volume)
         assert list(_processes_of(container)) == []
 

@@ -86,7 +86,7 @@ def test_the_worker_is_killed(platform: CrewshipDev, probe: str) -> None:
     assert [event["data"]["message"] for event in events if event["type"] == "log"] == ["waiting", "tidied up"]
     assert "truncated" not in events[-1]["data"]
     assert platform.http.get(f"/runs/{canceled}/artifacts/partial.md").text == "what there was"
-    assert platform.containers(canceled.replace("_", "-")) == []
+    assert not platform.is_left(canceled)
 
     whole(platform, long, reader)
 
@@ -103,7 +103,7 @@ def whole(platform: CrewshipDev, run_id: str, reader: ResumingReader) -> None:
     assert messages[1:] == [f"tick {number}" for number in range(TICKS)]
     types = [event["type"] for event in platform.events(run_id)]
     assert types == ["run.started", *["log"] * (TICKS + 1), "run.completed"]
-    assert platform.containers(run_id.replace("_", "-")) == []
+    assert not platform.is_left(run_id)
 
 
 def _is_ready(platform: CrewshipDev) -> bool:

@@ -27,7 +27,7 @@ def ending(platform: CrewshipDev, run: dict[str, Any]) -> dict[str, Any]:
     else:
         assert last["data"]["error"] == {key: run["error"][key] for key in ("code", "message", "hint")}
         assert run["output"] is None
-    assert platform.containers(run["id"].replace("_", "-")) == []
+    assert not platform.is_left(run["id"])
     data: dict[str, Any] = last["data"]
     return data
 
@@ -246,7 +246,7 @@ def test_what_isolates_a_run(platform: CrewshipDev, probe: str) -> None:
     assert platform.has_volume(volume)
     run = platform.ended(run_id)
     assert run["status"] == "succeeded"
-    assert platform.containers(run_id.replace("_", "-")) == []
+    assert not platform.is_left(run_id)
     assert not platform.has_volume(volume)
     isolation = run["isolation"]
     assert isolation["uid"] == isolation["gid"] != 0

@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
+import zstandard
 
 from crewship.archive import Archive
 from crewship.events import GENESIS, sse, verify
@@ -31,17 +32,22 @@ def quiet(stream: bytes) -> bytes:
     return re.sub(rb"(?m)^:.*\n", b"", stream)
 
 
+def unzstd(frames: bytes) -> bytes:
+    return zstandard.ZstdDecompressor().decompressobj(read_across_frames=True).decompress(frames)
+
+
 class LiveReader:
     """Reads a stream in a thread of its own, from before the run's first event to the stream's end."""
 
-    def __init__(self, platform: CrewshipDev, run_id: str, accept: str) -> None:
+    def __init__(self, platform: CrewshipDev, run_id: str, accept: str, encoding: str = "identity") -> None:
         self.body = b""
-        self._thread = threading.Thread(target=self._read, args=(platform, run_id, accept))
+        headers = {"Accept": accept, "Accept-Encoding": encoding}
+        self._thread = threading.Thread(target=self._read, args=(platform, run_id, headers))
         self._thread.start()
 
-    def _read(self, platform: CrewshipDev, run_id: str, accept: str) -> None:
+    def _read(self, platform: CrewshipDev, run_id: str, headers: dict[str, str]) -> None:
         with httpx.Client(headers=platform.http.headers, timeout=60, trust_env=False) as client:
-            with client.stream("GET", f"{platform.url}/v1/runs/{run_id}/events", headers={"Accept": accept}) as answer:
+            with client.stream("GET", f"{platform.url}/v1/runs/{run_id}/events", headers=headers) as answer:
                 for chunk in answer.iter_raw():
                     self.body += chunk
 
@@ -62,11 +68,13 @@ def said(platform: CrewshipDev, probe: str) -> str:
 def test_live_readers_and_later_ones_get_the_same_bytes(platform: CrewshipDev, probe: str) -> None:
     run_id = platform.start_run(probe, {"do": "tick", "count": 20, "seconds": 0.05})
     readers = {accept: LiveReader(platform, run_id, accept) for accept in ("text/event-stream", "application/x-ndjson")}
+    stored = LiveReader(platform, run_id, "application/x-ndjson", "zstd")
     live = {accept: reader.result() for accept, reader in readers.items()}
     lines = live["application/x-ndjson"]
     path = f"/runs/{run_id}/events"
 
     assert lines == platform.read(path)
+    assert lines == unzstd(stored.result())
     assert quiet(live["text/event-stream"]) == platform.read(path, "text/event-stream")
     assert quiet(live["text/event-stream"]) == b"retry: 1000\n" + sse(lines)
     archive = Archive.open(open_store(f"file://{platform.data}/objects"), f"run-{run_id}")
@@ -76,6 +84,27 @@ def test_live_readers_and_later_ones_get_the_same_bytes(platform: CrewshipDev, p
     assert verify(lines.splitlines())[0] == run["events"]["last_seq"]
     messages = [event["data"].get("message") for event in map(json.loads, lines.splitlines()) if event["type"] == "log"]
     assert messages[1:] == [f"tick {number}" for number in range(20)]
+
+
+@pytest.mark.parametrize(
+    ("accept", "encoding", "encoded"),
+    [
+        ("application/x-ndjson", "zstd", True),
+        ("application/x-ndjson", "gzip, deflate, br, zstd", False),  # whose clients may not know of several frames
+        ("application/x-ndjson", "identity", False),
+        ("text/event-stream", "zstd", False),
+    ],
+)
+def test_zstd_is_for_those_who_ask_for_it_alone(
+    platform: CrewshipDev, said: str, accept: str, encoding: str, encoded: bool
+) -> None:
+    path, headers = f"/runs/{said}/events", {"Accept": accept, "Accept-Encoding": encoding}
+    for query in ({}, {"after": 3}, {"types": "log"}, {"types": "log", "after": 3}):
+        with platform.http.stream("GET", path, params=query, headers=headers) as answer:
+            body = b"".join(answer.iter_raw())
+        assert answer.headers.get("content-encoding") == ("zstd" if encoded else None)
+        assert "accept-encoding" in answer.headers["vary"].lower()
+        assert quiet(unzstd(body) if encoded else body) == quiet(platform.read(path, accept, **query))
 
 
 def test_frames_have_the_documented_shape(platform: CrewshipDev, said: str) -> None:

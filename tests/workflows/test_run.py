@@ -74,6 +74,9 @@ async def test_a_run_that_succeeds(client: Client, serving: Serving) -> None:
     assert result["status"] == "succeeded"
     assert (event.type, event.data) == ("run.completed", {"duration_ms": 1000})
     assert stubs.closed[0].duration_ms == 1000
+    known = stubs.closed[0].log
+    assert known is not None
+    assert [line.type for entry in known for line in parse((entry.lines or "").encode())] == ["run.completed"]
 
 
 async def test_the_terminal_event_is_not_shown_before_the_log_is_closed(client: Client, serving: Serving) -> None:
