@@ -3,9 +3,13 @@
 PYTHON := .venv/bin/python
 CODE := crewship workflows activities api worker cli runtime tests examples scripts benchmarks
 FOUND = $(wildcard $(CODE))
+# What needs no server and no framework.
+UNIT := not temporal and not docker and not platform and not server and not frameworks and not fuzz
+# Most tests of the real parts wait for something, so two halves of them run side by side (tests/conftest.py divides them).
+TOGETHER = -n $(or $(WORKERS),2) --dist loadgroup --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help venv setup demo dev test test-unit frameworks check fmt lint types bench faults audit sbom fuzz clean
+.PHONY: help venv setup demo dev test test-unit test-real frameworks check fmt lint types bench faults audit sbom fuzz clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,12 +26,16 @@ demo: setup ## Deploy, invoke, watch, redeploy and roll back an example, in fron
 dev: setup ## Run the whole platform on this machine; Ctrl-C stops it
 	@.venv/bin/crewship dev
 
-test: setup ## Run all tests, against the real parts
+test: setup ## Run all tests, against the real parts, in two processes (WORKERS=2)
 	@$(PYTHON) -m crewship.provision minio
-	$(PYTHON) -m pytest
+	$(PYTHON) -m pytest $(TOGETHER)
 
 test-unit: venv ## Run the tests that need no server and no framework (a minute)
-	$(PYTHON) -m pytest -m "not temporal and not docker and not platform and not server and not frameworks and not fuzz"
+	$(PYTHON) -m pytest -m "$(UNIT)"
+
+test-real: setup ## Run all other tests, in two processes (WORKERS=2)
+	@$(PYTHON) -m crewship.provision minio
+	$(PYTHON) -m pytest $(TOGETHER) -m "not ($(UNIT))"
 
 frameworks: venv ## Run the tests against the newest and the oldest supported frameworks
 	$(PYTHON) -m pytest -m "frameworks and not docker and not platform"

@@ -1,10 +1,11 @@
 """Ends what nobody can end any more.
 
-Two ways a run could stay open for ever, and what is done about them:
+Two ways a run, or a build, could stay open for ever, and what is done about them:
 
 1. *Its host is gone.* No worker takes the retry of ``run_container``, and who waits for it cannot tell a host that is gone
    from one that is busy. A host whose worker was not seen for ``host_lost_seconds`` is taken for gone: the run's workflow is
    told, gives its container up, and ends the run as ``host_lost``. A worker that has the container after all takes no notice.
+   So it is with a build.
 2. *Its workflow is gone* (terminated in Temporal's UI, or failed): nobody writes the last event. It is written here, into the
    archive, and the row is closed; the reaper then takes the container.
 """
@@ -48,7 +49,7 @@ class AbandonedActivities:
 
     @activity.defn
     def end_abandoned(self) -> int:
-        """Tell runs on lost hosts that these are lost, close what has no workflow; how many.
+        """Tell runs and builds on lost hosts that these are lost, close what has no workflow; how many.
 
         Correctness: idempotent. The signal only sets a flag. A row that is closed already is left as it is; one is closed only
         when the workflow engine itself says that its workflow was there and has ended.
@@ -64,12 +65,19 @@ class AbandonedActivities:
                 .join(Host, col(Host.name) == col(Deployment.host))
                 .where(col(Run.last_seq).is_(None), col(Run.launched_at).is_not(None), col(Host.checked_at) < before)
             ).all()
-        for run_id, host in runs:
+            builds = session.exec(
+                select(Deployment.id, Deployment.host)
+                .join(Host, col(Host.name) == col(Deployment.host))
+                .where(col(Deployment.last_seq).is_(None), col(Host.checked_at) < before)
+            ).all()
+        lost = [(run_workflow_id(run), host) for run, host in runs]
+        lost += [(deploy_workflow_id(build), host) for build, host in builds]
+        for workflow_id, host in lost:
             try:
-                self._bridge.signal(run_workflow_id(run_id), "host_lost", host)
+                self._bridge.signal(workflow_id, "host_lost", host)
             except NotFound:
                 continue  # the other way, below
-        return len(runs)
+        return len(lost)
 
     def _close_without_workflow(self) -> int:
         before = now() - _GRACE

@@ -153,6 +153,7 @@ class DeploymentActivities:
                     log,
                     stop,
                     secrets=secrets,
+                    locks=self._kept_lock,
                 )
             contents.keep_build(self._store, deployment.id, contents.Build.of(built))
             with transaction(self._database) as session:
@@ -161,6 +162,7 @@ class DeploymentActivities:
                     row.image = built.image_id
                     row.base_image, row.base_python = built.base.image_id, built.base.python
                     row.python, row.recipe = built.python, _recipe(built.recipe, secrets)
+                    row.dependency_key = built.dependency_key
                     session.add(row)
 
         return self._step(ref, epoch=attempt, work=build, first=attempt == 1)
@@ -208,7 +210,8 @@ class DeploymentActivities:
     def close_deployment(self, close: CloseDeploymentInput) -> None:
         """Archive the build log, record how it ended, tell the readers.
 
-        Correctness: idempotent, as ``close_run``.
+        Correctness: idempotent, as ``close_run``. What ``mark_ready`` has committed stays, also when its worker was gone before
+        it could say so.
         """
         with Pulse():
             self._close(close)
@@ -219,7 +222,7 @@ class DeploymentActivities:
         with transaction(self._database) as session:
             row = session.get(Deployment, close.deployment_id)
             if row is not None and row.last_seq is None:
-                if close.error is not None:
+                if close.error is not None and row.ready_at is None:
                     traceback = (row.error or {}).get("traceback")
                     row.status, row.error = "failed", {**close.error.model_dump(), "traceback": traceback}
                 elif row.ready_at is None:
@@ -338,6 +341,14 @@ class DeploymentActivities:
             stop.set()
             writer.close()
         return StepResult(error=error)
+
+    def _kept_lock(self, dependency_key: str) -> str | None:
+        """What the last deployment with the same dependencies had installed, whatever became of its image."""
+        with transaction(self._database) as session:
+            same = select(Deployment.id).where(Deployment.dependency_key == dependency_key)
+            last = session.exec(same.order_by(col(Deployment.created_at).desc()).limit(1)).first()
+        build = None if last is None else contents.read_build(self._store, last)
+        return None if build is None else build.lock
 
     def _keep_traceback(self, ref: DeploymentRef, traceback: str) -> None:
         """The crew's own; it goes into the row only, as a run's does."""

@@ -21,12 +21,16 @@ from crewship.contracts import GarbageInput, GarbageResult, Removal, run_workflo
 from crewship.db import session as transaction
 from crewship.engine import Engine
 from crewship.errors import Conflict
-from crewship.models import Artifact, Deployment, Host, Project, Run, RunLabel
-from crewship.objects import archive_key, run_prefix
+from crewship.models import Artifact, AuditCut, AuditEntry, Deployment, Host, Project, Run, RunLabel, Upload
+from crewship.objects import UPLOADS, archive_key, run_prefix
 from crewship.projects import previous_deployment
-from crewship.retention import EndedRun, HostImage, Inventory, KnownDeployment, Policy
+from crewship.retention import EndedRun, HostImage, Inventory, KnownDeployment, OpenUpload, Policy
 from crewship.settings import Settings
 from crewship.storage import ObjectMissing, ObjectStore
+from crewship.uploads import KEPT, Parts, forget
+
+_AUDIT_BATCH = 5000
+"""Entries that go in one transaction: others wait for SQLite's one writer."""
 
 
 class GarbageActivities:
@@ -40,15 +44,20 @@ class GarbageActivities:
 
     @activity.defn
     def collect_records(self, garbage: GarbageInput) -> GarbageResult:
-        """Take runs, artifacts, logs and sources that are not kept, ``limit`` at most; with ``dry_run`` only tell.
+        """Take audit entries, runs, artifacts, logs, sources and uploads that are not kept, ``limit`` at most.
+
+        With ``dry_run`` it only tells.
 
         Correctness: idempotent. Only what belongs to closed runs and deployments is looked at.
         """
         with transaction(self._database) as session:
             deployments = _deployments(session)
             runs = _ended_runs(session, self._policy, garbage.limit + 1)
+            uploads = {f"{row.project}/{row.source_sha256}": row.touched_at for row in session.exec(select(Upload))}
+            entries = _old_entries(session, self._policy)
             hosts = sorted({*session.exec(select(Host.name)), *session.exec(select(Deployment.host).distinct())})
-        removals = retention.plan(Inventory(deployments=deployments, runs=runs), self._policy, now())
+        there = Inventory(audit_count=entries, deployments=deployments, runs=runs, uploads=self._uploads(uploads))
+        removals = retention.plan(there, self._policy, now())
         more = len(removals) > garbage.limit or len(runs) > garbage.limit
         removals = [self._sized(removal) for removal in removals[: garbage.limit]]
         if removals and not garbage.dry_run:
@@ -95,6 +104,16 @@ class GarbageActivities:
                 self._note(garbage, taken)
         return GarbageResult(removals=removals, more=len(planned) > garbage.limit)
 
+    def _uploads(self, rows: dict[str, datetime]) -> tuple[OpenUpload, ...]:
+        """Those of the database, and those that only the store knows: a part may come while its upload is dropped."""
+        stray = {
+            found.key.removeprefix(UPLOADS).rpartition("/")[0] for found in self._store.list(UPLOADS)
+        } - rows.keys()
+        return (
+            *(OpenUpload(name, _aware(touched_at)) for name, touched_at in rows.items()),
+            *(OpenUpload(name, None) for name in sorted(stray)),
+        )
+
     def _note(self, garbage: GarbageInput, removals: Sequence[Removal]) -> None:
         """In the audit log: of records before they go, of a host's things after, for what is in use there stays."""
         with transaction(self._database) as session:
@@ -120,6 +139,8 @@ class GarbageActivities:
                 size = self._size_of(archive_key(run_workflow_id(removal.name)))
             case "source":
                 size = self._size_of(removal.name)
+            case "upload":
+                size = sum(found.size_bytes for found in self._store.list(f"{UPLOADS}{removal.name}/"))
         return removal.model_copy(update={"bytes": size})
 
     def _size_of(self, key: str) -> int:
@@ -130,14 +151,29 @@ class GarbageActivities:
 
     def _take_record(self, removal: Removal, sourceless: set[str]) -> None:
         take: dict[str, Callable[[str], None]] = {
+            "audit": self._take_audit,
             "run": self._take_run,
             "artifacts": self._take_artifacts,
             "log": self._take_log,
+            "upload": self._take_upload,
         }
         if removal.kind == "source":
             self._take_source(removal.name, sourceless)
         else:
             take[removal.kind](removal.name)
+
+    def _take_audit(self, cut: str) -> None:
+        """The cut comes first: the triggers let nothing go that is not older than one."""
+        before = datetime.fromisoformat(cut)
+        with transaction(self._database) as session:
+            if session.exec(select(AuditCut).where(col(AuditCut.before) == before)).first() is None:
+                session.add(AuditCut(before=before))
+        old = select(AuditEntry.id).where(col(AuditEntry.at) < before).order_by(col(AuditEntry.id)).limit(_AUDIT_BATCH)
+        taken = 1
+        while taken:
+            with transaction(self._database) as session:
+                taken = session.exec(delete(AuditEntry).where(col(AuditEntry.id).in_(old))).rowcount
+            activity.heartbeat()
 
     def _take_run(self, run_id: str) -> None:
         self._store.delete_prefix(run_prefix(run_id))
@@ -159,6 +195,15 @@ class GarbageActivities:
             pass
         with transaction(self._database) as session:
             session.exec(update(Run).where(col(Run.id) == run_id).values(log_trimmed=True))
+
+    def _take_upload(self, name: str) -> None:
+        """Unless somebody has gone on with it since the plan was made."""
+        project, _, sha256 = name.partition("/")
+        parts = Parts(project, sha256, 0)
+        with transaction(self._database) as session:
+            is_over = forget(session, parts, untouched_since=now() - KEPT)
+        if is_over:
+            parts.drop(self._store)
 
     def _take_source(self, key: str, sourceless: set[str]) -> None:
         """Unless the same was uploaded anew since the plan was made; one that is at this very moment is built from nothing, fails
@@ -249,6 +294,13 @@ def _deployments(session: Session) -> tuple[KnownDeployment, ...]:
         )
         for row in session.exec(select(Deployment))
     )
+
+
+def _old_entries(session: Session, policy: Policy) -> int:
+    cut = policy.audit_cut(now())
+    if cut is None:
+        return 0
+    return session.exec(select(func.count()).select_from(AuditEntry).where(col(AuditEntry.at) < cut)).one()
 
 
 def _ended_runs(session: Session, policy: Policy, limit: int) -> tuple[EndedRun, ...]:

@@ -12,8 +12,19 @@ from crewship.contracts import CancelInput, ProjectRef, deploy_workflow_id, run_
 from crewship.db import session as transaction
 from crewship.engine import Engine
 from crewship.errors import NotFound
-from crewship.models import Activation, ApiKey, Artifact, BuildSecret, Deployment, EnvVar, Project, Run, RunLabel
-from crewship.objects import deployment_prefix, run_prefix
+from crewship.models import (
+    Activation,
+    ApiKey,
+    Artifact,
+    BuildSecret,
+    Deployment,
+    EnvVar,
+    Project,
+    Run,
+    RunLabel,
+    Upload,
+)
+from crewship.objects import UPLOADS, deployment_prefix, run_prefix
 from crewship.storage import ObjectStore
 
 
@@ -80,6 +91,7 @@ class ProjectActivities:
                 self._store.delete_prefix(deployment_prefix(deployment.id))
                 if deployment.source_key not in shared:
                     self._store.delete(deployment.source_key)
+        self._store.delete_prefix(f"{UPLOADS}{name}/")
         workflows = [run_workflow_id(run) for run in runs] + [deploy_workflow_id(row.id) for row in deployments]
         self._bridge.run(temporal.delete_histories(self._bridge.client, name, workflows))
         with transaction(self._database) as session:
@@ -93,6 +105,7 @@ class ProjectActivities:
                 delete(EnvVar).where(col(EnvVar.project) == name),
                 delete(BuildSecret).where(col(BuildSecret.project) == name),
                 delete(ApiKey).where(col(ApiKey.project) == name),
+                delete(Upload).where(col(Upload.project) == name),
                 delete(Project).where(col(Project.name) == name),
             ):
                 session.exec(statement)

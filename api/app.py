@@ -38,6 +38,7 @@ from api.routes import (
     projects,
     runs,
     samples,
+    uploads,
 )
 from api.state import Platform, State, read_log_state
 from api.tokens import StreamTokens
@@ -127,7 +128,8 @@ def create_app(
     document.install(app)
     app.include_router(health.router)
     for routes in (
-        projects, env, build_secrets, deployments, contents, activations, runs, samples, events, artifacts, gc, keys, audit,
+        projects, env, build_secrets, uploads, deployments, contents, activations, runs, samples, events, artifacts, gc, keys,
+        audit,
     ):  # fmt: skip
         app.include_router(routes.router, prefix="/v1")
     return app
@@ -149,7 +151,7 @@ def _middleware(settings: Settings, metrics: Metrics) -> list[Middleware]:
         cors = Middleware(
             CORSMiddleware,
             allow_origins=settings.cors_origin_list,
-            allow_methods=["GET", "HEAD", "POST", "PATCH", "DELETE"],
+            allow_methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"],
             allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID", "Range"],
             expose_headers=[
                 "Content-Disposition",

@@ -8,8 +8,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from api.problems import HintedException
+from crewship.uploads import PART_BYTES
 
 _UPLOAD = re.compile(r"/v1/projects/[^/]+/deployments/?")
+_PART = re.compile(r"/v1/projects/[^/]+/uploads/[^/]+/parts/[^/]+")
 _ENVELOPE_BYTES = 64 * 1024
 """What a body has around its content: labels and names, or multipart headers."""
 
@@ -55,7 +57,7 @@ class HeadLimit(HttpToolsProtocol):
 
 
 class BodyLimit:
-    """ASGI middleware. A body over its limit is 413; uploads have a limit of their own."""
+    """ASGI middleware. A body over its limit is 413; uploads and their parts have limits of their own."""
 
     def __init__(self, app: ASGIApp, *, body_bytes: int, upload_bytes: int) -> None:
         self.app, self.body_bytes, self.upload_bytes = app, body_bytes, upload_bytes
@@ -65,7 +67,8 @@ class BodyLimit:
             await self.app(scope, receive, send)
             return
         upload = scope["method"] == "POST" and _UPLOAD.fullmatch(scope["path"]) is not None
-        content = self.upload_bytes if upload else self.body_bytes
+        part = scope["method"] == "PUT" and _PART.fullmatch(scope["path"]) is not None
+        content = self.upload_bytes if upload else PART_BYTES if part else self.body_bytes
         limit = content + _ENVELOPE_BYTES
         announced = Headers(scope=scope).get("content-length", "")
         received = 0
@@ -73,23 +76,27 @@ class BodyLimit:
         async def limited() -> Message:
             nonlocal received
             if announced.isdigit() and int(announced) > limit:
-                raise _too_large(content, upload)
+                raise _too_large(content, upload, part)
             message = await receive()
             if message["type"] == "http.request":
                 received += len(message.get("body", b""))
                 if received > limit:
-                    raise _too_large(content, upload)
+                    raise _too_large(content, upload, part)
             return message
 
         await self.app(scope, limited, send)
 
 
-def _too_large(limit: int, upload: bool) -> HintedException:
+def _too_large(limit: int, upload: bool, part: bool) -> HintedException:
     if upload:
         return HintedException(
             413,
             f"The upload is larger than {limit:,} bytes, compressed",
             "leave out what the crew does not need: [build] exclude in crewship.toml, or .gitignore",
+        )
+    if part:
+        return HintedException(
+            413, f"A part of an upload has {limit:,} bytes at most", f"part N begins at byte N × {limit}"
         )
     return HintedException(
         413,

@@ -1,30 +1,29 @@
-"""Redeploys of changed source and of nothing new; rollback; the command line's start; the idle platform's CPU."""
+"""Deploys of changed source, of what is new and of nothing new; rollback; the command line's start; the idle platform's CPU."""
 
 import json
 import os
-import shutil
 import subprocess
 import time
 from pathlib import Path
 
+from benchmarks import builds
 from benchmarks.platform import COMPILED, CREWSHIP, Platform, platform, seconds_of
 from benchmarks.report import Row, ms
 
-REDEPLOYS = 5
 UNCHANGED = 20
 ROLLBACKS = 60
 HELPS = 20
 IDLE_SECONDS = 60
-EXAMPLE = Path(__file__).parent.parent / "examples" / "report-crew"
 
 
 def measure(folder: Path) -> list[Row]:
     with platform() as where:
+        rows = builds.changes(where, folder)
+        rows += builds.first(where, folder)
         crew = folder / "report-crew"
-        shutil.copytree(EXAMPLE, crew)
-        first = where.deploy(crew)["id"]
-        redeploys = [_redeploy(where, crew, n) for n in range(REDEPLOYS)]
+        first = where.current(crew.name)["id"]
         unchanged = [_redeploy_unchanged(where, crew) for _ in range(UNCHANGED)]
+        builds.change(crew, "rolled back")
         second = where.deploy(crew)["id"]
         rollbacks = []
         for n in range(ROLLBACKS):
@@ -38,13 +37,7 @@ def measure(folder: Path) -> list[Row]:
         ]
         idle, parts = _idle(where)
     return [
-        Row(
-            "source-only redeploy of report-crew, upload to current",
-            ms(redeploys) / 1000,
-            "s",
-            3,
-            f"slowest of {REDEPLOYS}: {max(redeploys):.1f} s; the command as a whole",
-        ),
+        *rows,
         Row(
             "redeploy of report-crew without a change",
             ms(unchanged),
@@ -56,13 +49,6 @@ def measure(folder: Path) -> list[Row]:
         Row("`crewship --help`", ms(helps), "ms", 250, f"p90 {ms(helps, 0.9):.0f} ms"),
         Row("API and worker idle", idle, "% of a core", 2, f"over {IDLE_SECONDS} s: {parts}"),
     ]
-
-
-def _redeploy(where: Platform, crew: Path, n: int) -> float:
-    source = crew / "report_crew" / "__init__.py" if (crew / "report_crew").is_dir() else next(crew.glob("*.py"))
-    with source.open("a") as file:
-        file.write(f"\n# change {n}\n")
-    return seconds_of(lambda: where.cli("deploy", str(crew)))
 
 
 def _redeploy_unchanged(where: Platform, crew: Path) -> float:

@@ -99,6 +99,8 @@ def _million(where: Platform, image: str) -> list[Row]:
     began = time.perf_counter()
     digest = hashlib.sha256()
     with where.events(run_id) as stream:
+        if "ratelimit" not in stream.headers:
+            raise RuntimeError("the platform has no rate limit (CREWSHIP_RATE_LIMIT_PER_MINUTE=0): not as it comes")
         for chunk in stream.iter_raw():
             digest.update(chunk)
     sse = time.perf_counter() - began

@@ -49,8 +49,12 @@ class Platform:
     def deploy(self, folder: Path) -> dict[str, Any]:
         """Deploy a project; the deployment that is current then."""
         self.cli("deploy", str(folder))
-        project = json.loads(self.cli("deployments", "list", "--project", folder.name, "--json"))
-        current: dict[str, Any] = next(d for d in project["deployments"] if d["current"])
+        return self.current(folder.name)
+
+    def current(self, project: str) -> dict[str, Any]:
+        """The deployment that is current."""
+        listing = json.loads(self.cli("deployments", "list", "--project", project, "--json"))
+        current: dict[str, Any] = next(d for d in listing["deployments"] if d["current"])
         return current
 
     def run(self, project: str, **input: Any) -> str:

@@ -100,6 +100,10 @@ class Client:
         """``PATCH`` with a JSON body."""
         return self._send("PATCH", path, json=body).json()
 
+    def put(self, path: str, content: bytes) -> None:
+        """``PUT`` bytes."""
+        self._send("PUT", path, content=content, headers={"Content-Type": "application/octet-stream"})
+
     def delete(self, path: str, **params: Any) -> None:
         """``DELETE``."""
         self._send("DELETE", path, params=_present(params))

@@ -1,9 +1,10 @@
 """``crewship deploy``: pack, upload, follow the build; or go back to an earlier deployment."""
 
+import re
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, cast
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,7 +13,6 @@ from cli.options import Globals, choose_project, config_text, connect, pick
 if TYPE_CHECKING:
     from cli.build import BuildView
     from cli.client import Client
-    from cli.pack import Packed
 
 
 def deploy(
@@ -106,6 +106,7 @@ def deploy_one(
     from cli.output import data_json, say, say_done, say_next, say_warning
     from cli.pack import pack
     from cli.screen import Screen
+    from cli.upload import send
     from crewship.config import load, project_name
 
     began = time.monotonic()
@@ -139,36 +140,6 @@ def deploy_one(
     if interrupted:
         raise typer.Exit(130)
     return bool(found["status"] == "ready")
-
-
-def send(
-    client: "Client", project: str, packed: "Packed", name: str | None, *, activate: bool, force: bool
-) -> dict[str, Any]:
-    """Have a deployment made of the archive; its bytes are sent only when the project has not had them before.
-
-    Raises:
-        TooLarge: the platform takes less than we have; the hint names the largest files.
-    """
-    from cli.client import segment
-    from cli.pack import leave_out
-    from crewship.errors import NotFound, TooLarge
-
-    path = f"/projects/{segment(project)}/deployments"
-    fields = {"name": name} if name else {}
-    query = {"activate": None if activate else "false", "force": "true" if force else None}
-    deployment: dict[str, Any]
-    try:
-        deployment = client.offer(path, {**fields, "source_sha256": packed.sha256}, **query)
-    except NotFound as error:
-        if error.code != "source_unknown":
-            raise
-        with packed.path.open("rb") as file:
-            watched = cast(BinaryIO, _Watched(file, packed.size_bytes))
-            try:
-                deployment = client.upload(path, watched, fields, **query)
-            except TooLarge as too_large:
-                raise TooLarge(too_large.detail, code=too_large.code, hint=leave_out(packed.largest)) from None
-    return deployment
 
 
 def follow_build(
@@ -251,18 +222,31 @@ def say_failed(found: dict[str, Any], view: "BuildView") -> None:
         say(f"{paint('✗', RED)} {found['id']} was canceled; what was current stays current")
         return
     traceback = (error.get("traceback") or "").splitlines()
+    told = str(error.get("message") or "the build failed")
+    if view.output:  # where a package's own output is, in lines
+        told = re.split(r" \[(?:stdout|stderr)\] ", told)[0]
+    said = _words(told)
     for line in view.output if not view.show_output else []:
-        say("  " + paint(line, DIM))
+        if _words(line) not in said:  # what an installer says of a failure becomes the message
+            say("  " + paint(line, DIM))
     if not set(map(plain, traceback)) <= set(view.output):  # a crew's traceback is mostly in its output too
         for line in traceback:
             say("  " + paint(plain(line), DIM))
-    message, *more = str(error.get("message") or "the build failed").splitlines() or [""]
+    message, *more = told.splitlines() or [""]
     say(f"{paint('error:', RED)} {plain(message)} [{error.get('code', 'build_failed')}]")
     for line in more:
         say(f"  {plain(line)}")
     if error.get("hint"):
         say(f"{paint('hint:', CYAN)} {plain(error['hint'])}")
     say(f"{paint('✗', RED)} {found['id']} failed; what was current stays current")
+
+
+def _words(text: str) -> str:
+    """A line without what an installer puts before it, to find it in another text."""
+    from cli.ansi import plain
+
+    words = " ".join(plain(text).split())
+    return words.removeprefix("error: ").removeprefix("cause: ")
 
 
 def roll_back(
@@ -368,30 +352,3 @@ def choose_here(project: str) -> bool:
 
 def _argument(path: str | None) -> str:
     return f" {path}" if path not in (None, ".") else ""
-
-
-class _Watched:
-    """A file whose reading moves a progress bar; it starts anew when the file is read again."""
-
-    def __init__(self, file: BinaryIO, size_bytes: int) -> None:
-        from cli.progress import Progress
-
-        self._file = file
-        self._progress = Progress("uploading", size_bytes)
-        self._size_bytes = size_bytes
-
-    def read(self, size: int = -1) -> bytes:
-        content = self._file.read(size)
-        self._progress.at(self._file.tell())
-        if not content or self._file.tell() >= self._size_bytes:
-            self._progress.__exit__()
-        return content
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        return self._file.seek(offset, whence)
-
-    def tell(self) -> int:
-        return self._file.tell()
-
-    def fileno(self) -> int:
-        return self._file.fileno()

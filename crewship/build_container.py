@@ -56,6 +56,7 @@ class BuildContainer:
         cache_volume: Named volume for ``/cache``, or None for none.
         dns: Servers that it asks for names; none: the daemon's.
         may_install_system_packages: Whether it gets the capabilities that Debian's packages need to be installed.
+        scratch: Whether ``/build`` is a volume; without, what is put there stays.
     """
 
     def __init__(
@@ -72,12 +73,16 @@ class BuildContainer:
         cache_volume: str | None = None,
         dns: Sequence[str] = (),
         may_install_system_packages: bool = False,
+        scratch: bool = True,
     ) -> None:
         self._api = api
         self._name = name
         self._instance = instance
         self._timeout_seconds = timeout_seconds
-        mounts = [Mount(target=BUILD, source=None, type="volume", no_copy=True, labels=self._labels)]
+        self._has_ended = False
+        mounts = []
+        if scratch:
+            mounts.append(Mount(target=BUILD, source=None, type="volume", no_copy=True, labels=self._labels))
         if cache_volume is not None:
             mounts.append(Mount(target=CACHE, source=cache_volume, type="volume", no_copy=True, labels=self._labels))
         with translated(name):
@@ -220,6 +225,7 @@ class BuildContainer:
         """Until its first process has ended."""
         with translated(self.id):
             self._api.wait(self.id, timeout=self._timeout_seconds + 60)
+        self._has_ended = True
 
     def commit(self, image: str, labels: Mapping[str, str], **config: Any) -> str:
         """Make it an image with that tag; its id. ``config`` are fields of an image's configuration."""
@@ -235,6 +241,8 @@ class BuildContainer:
 
     def _kill(self) -> None:
         """Returns when it is dead; fine when it was, or when nothing can be said about it."""
+        if self._has_ended:
+            return
         with suppress(ContainerMissing, Unavailable):
             with suppress(Unavailable), translated(self.id):
                 self._api.kill(self.id, "KILL")

@@ -4,6 +4,7 @@
 and raise ``BuildFailed`` for what is the project's to mend; the platform's own troubles stay ``Unavailable``.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -14,6 +15,15 @@ LABEL_DEPENDENCIES = "crewship.dependencies"
 """On an image: the hash of everything its dependencies were made from."""
 IMAGE_KIND = "image"
 """``LABEL_KIND`` of images; their containers have another one."""
+
+
+Locks = Callable[[str], str | None]
+"""The lock of an earlier build by its dependency key; None: there was none."""
+
+
+def no_locks(dependency_key: str) -> str | None:
+    """Of a builder that keeps nothing."""
+    return None
 
 
 def app_image(deployment_id: str) -> str:
@@ -75,6 +85,8 @@ class BuiltImage:
     system: SystemPackages
     recipe: str
     """Digest of how it was made, besides source, config and base: equal ones make the same of the same."""
+    dependency_key: str
+    """Digest of all that decides its packages: equal ones have the same."""
 
 
 class BuildFailed(Exception):

@@ -34,6 +34,8 @@ _MIN_BYTES = {
     "log": 1 << 10,
 }
 
+_DEPENDENCY_FILES = ("pyproject.toml", "uv.lock", "poetry.lock", "pylock.toml")
+
 _SIZE_HINT = 'Write it as a string with a unit: {key} = "512m" or "2g".'
 _ENTRYPOINT_HINT = 'Write it as "module.path:attribute", for example "src.my_crew.crew:MyCrew".'
 
@@ -58,6 +60,8 @@ class BuildConfig(_Table):
     """System packages to install into the image."""
     extras: list[str] = Field(default_factory=list)
     """Optional dependencies of pyproject.toml to install too."""
+    requirements: str | None = None
+    """The file with the dependencies, relative to the project's root; None: the first of those that are looked for there."""
 
     @field_validator("apt")
     @classmethod
@@ -68,6 +72,24 @@ class BuildConfig(_Table):
                 raise _mistake(
                     f"{name!r} is not the name of a Debian package", 'Name packages only, for example apt = ["libpq5"].'
                 )
+        return value
+
+    @field_validator("requirements")
+    @classmethod
+    def _file_in_the_project(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        parts = value.split("/")
+        if not value.isprintable() or "\\" in value or any(part in ("", ".", "..") for part in parts):
+            raise _mistake(
+                f"{value!r} is not the path of a file in the project",
+                'For example requirements = "writer/requirements.txt".',
+            )
+        if not parts[-1].endswith((".txt", ".in")) and parts[-1] not in _DEPENDENCY_FILES:
+            raise _mistake(
+                f"{value!r} is no file that says what to install",
+                f"It is a requirements file (.txt) or one of {', '.join(_DEPENDENCY_FILES)}.",
+            )
         return value
 
     @field_validator("extras")

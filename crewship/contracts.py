@@ -412,8 +412,9 @@ class ProjectRef(Message):
 class Removal(Message):
     """Something that retention takes, or has taken; see ``crewship.retention``."""
 
-    kind: Literal["run", "artifacts", "log", "source", "image", "dependencies", "volume", "network"]
+    kind: Literal["run", "artifacts", "log", "source", "upload", "image", "dependencies", "volume", "network", "audit"]
     name: str
+    """Of ``audit`` the time (ISO 8601) before which entries go."""
     why: str
     bytes: int | None = None
     """None: not known."""

@@ -39,7 +39,7 @@ class Dependencies:
     """What to install from a source folder."""
 
     file: str | None
-    """The file that is followed; None: there is nothing to install."""
+    """The file that is followed, without its folder; None: there is nothing to install."""
     names: tuple[str, ...]
     """Files that decide, relative to the folder, sorted."""
     requires_python: str | None
@@ -55,6 +55,13 @@ class Dependencies:
     most such projects are applications."""
     uses_git: bool = False
     """Whether one of the files names a repository."""
+    place: str = ""
+    """The folder that the file is in, relative to the project's and with a closing slash; empty: the project's own."""
+
+    @property
+    def path(self) -> str | None:
+        """The file that is followed, relative to the project's folder."""
+        return None if self.file is None else f"{self.place}{self.file}"
 
     def digest(self, folder: Path) -> str:
         """SHA-256 (hex) over names and contents."""
@@ -65,55 +72,75 @@ class Dependencies:
         return sha256.hexdigest()
 
 
-def find(folder: Path) -> Dependencies:
+def find(folder: Path, chosen: str | None = None) -> Dependencies:
     """Look into an unpacked source.
+
+    Args:
+        folder: Where it is.
+        chosen: The file to follow (``[build] requirements``); the files beside it that belong to it count as they would at the
+            project's root. None: the first of those there.
 
     Raises:
         BuildFailed: a file cannot be read as what it is, or wants what is not in the project (``dependency_resolution``).
     """
-    document = _toml(folder, PYPROJECT)
+    prefix, _, name = (chosen or "").rpartition("/")
+    prefix += "/" if prefix else ""
+    place = folder / prefix
+    if chosen is not None:
+        _require(folder, folder / chosen, f"crewship.toml, [build] requirements: {chosen}")
+    document = _toml(place, PYPROJECT)
     project = _project_table(document)
     names: set[str] = set()
-    file = next((name for name in _candidates(folder, project)), None)
+    file = name or next((candidate for candidate in _candidates(place, project)), None)
     pins = ""
     notes = []
     requires = _requires_python(document)
     if file == PYLOCK:
-        lock = _toml(folder, PYLOCK)
-        names = _everything(folder) if _has_local(lock, ("directory", "archive")) else {PYLOCK}
+        lock = _toml(place, PYLOCK)
+        names = _everything(folder) if _has_local(lock, ("directory", "archive")) else {f"{prefix}{PYLOCK}"}
         requires = requires or _text(lock.get("requires-python"))
     elif file == UV_LOCK:
-        lock = _toml(folder, UV_LOCK)
+        lock = _toml(place, UV_LOCK)
         is_plain = _is_static(project) and not _has_local(lock, ("editable", "directory", "path", "virtual"))
-        names = {PYPROJECT, UV_LOCK} if is_plain else _everything(folder)
+        names = {f"{prefix}{PYPROJECT}", f"{prefix}{UV_LOCK}"} if is_plain else _everything(folder)
     elif file == POETRY_LOCK:
-        pins, unsaid = constraints(_toml(folder, POETRY_LOCK))
+        pins, unsaid = constraints(_toml(place, POETRY_LOCK))
         if unsaid:
             notes.append(f"poetry.lock has several versions of {', '.join(unsaid)}: the resolver chooses among all")
         is_plain = _is_static(project) and _sources_are_remote(document)
-        names = {PYPROJECT, POETRY_LOCK} if is_plain else _everything(folder)
-    elif file == REQUIREMENTS:
-        if not _collect(folder, REQUIREMENTS, names):
-            names = _everything(folder)
+        names = {f"{prefix}{PYPROJECT}", f"{prefix}{POETRY_LOCK}"} if is_plain else _everything(folder)
     elif file == PYPROJECT:
         is_plain = _is_static(project) and _sources_are_remote(document)
-        names = {PYPROJECT} if is_plain else _everything(folder)
+        names = {f"{prefix}{PYPROJECT}"} if is_plain else _everything(folder)
+    elif file is not None and not _collect(folder, f"{prefix}{file}", names):
+        names = _everything(folder)
+    if file in (UV_LOCK, POETRY_LOCK):
+        _require(folder, place / PYPROJECT, f"{prefix}{file} goes with a {PYPROJECT} beside it")
     is_poetrys = file in (POETRY_LOCK, PYPROJECT) and _poetry(document) is not None
-    if file is not None and (folder / _INSTALLER_SETTINGS).is_file():
-        names.add(_INSTALLER_SETTINGS)
-    others = [name for name in (POETRY_LOCK, REQUIREMENTS) if file is not None and (folder / name).is_file()]
+    if file is not None:
+        names |= {
+            f"{where}{_INSTALLER_SETTINGS}"
+            for where in {"", prefix}
+            if (folder / where / _INSTALLER_SETTINGS).is_file()
+        }
+    others = [name for name in (POETRY_LOCK, REQUIREMENTS) if file is not None and (place / name).is_file()]
     if file in (PYLOCK, UV_LOCK, POETRY_LOCK) and (unused := [name for name in others if name != file]):
         notes.append(f"{file} decides what is installed; {' and '.join(unused)} is not looked at")
-    decisive = [name for name in names if name in (PYPROJECT, PYLOCK, UV_LOCK, POETRY_LOCK) or name.endswith(".txt")]
+    decisive = [
+        name
+        for name in names
+        if name.rpartition("/")[2] in (PYPROJECT, PYLOCK, UV_LOCK, POETRY_LOCK) or name.endswith(".txt")
+    ]
     return Dependencies(
         file,
         tuple(sorted(names)),
         requires,
-        _pinned_python(folder),
+        _pinned_python(place) or _pinned_python(folder),
         pins,
         tuple(notes),
         is_poetrys=is_poetrys,
         uses_git=any(_GIT.search((folder / name).read_text("utf-8", "replace")) for name in decisive),
+        place=prefix,
     )
 
 
@@ -225,7 +252,7 @@ def _collect(folder: Path, name: str, names: set[str]) -> bool:
             _require(folder, path, f"{name}, line {number}: {line}")
             if not _collect(folder, path.resolve().relative_to(folder.resolve()).as_posix(), names):
                 is_remote = False
-        elif line and (_LOCAL.match(line) or _is_path(folder, line.partition(";")[0].strip())):
+        elif line and (_LOCAL.match(line) or _is_path((folder / name).parent, line.partition(";")[0].strip())):
             is_remote = False
             if place := _OUTSIDE.match(line):
                 beside = (folder / name).parent / place[1]

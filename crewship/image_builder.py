@@ -32,9 +32,11 @@ from crewship.builds import (
     BuildLog,
     BuildStep,
     BuiltImage,
+    Locks,
     app_image,
     cache_volume,
     canceled,
+    no_locks,
 )
 from crewship.config import DeploymentConfig
 from crewship.dependencies import Dependencies, find
@@ -58,6 +60,8 @@ __all__ = ["BuildFailed", "ImageBuilder"]
 BaseImages = Callable[[str | None, BuildLog], str]
 """The platform base (an image's name or id) for a Python version or for any, found or made; raises ``ProvisionError``."""
 
+_MAX_FACTS = 32
+"""Dependency images whose packages are remembered; those of one have some tens of kilobytes."""
 _LAYOUT = 2
 """Part of what dependency images are named by: changes when they are made in another way."""
 
@@ -93,6 +97,7 @@ class ImageBuilder:
         self._locks: dict[str, threading.Lock] = {}
         """One for each dependency image, so that two deployments that want the same one make it once."""
         self._locks_guard = threading.Lock()
+        self._facts: dict[str, tuple[str, str, SystemPackages]] = {}
         self._runtime_sha256 = _digest(_runtime_files())
 
     def close(self) -> None:
@@ -109,6 +114,7 @@ class ImageBuilder:
         cancel: threading.Event | None = None,
         *,
         secrets: BuildSecrets = NONE,
+        locks: Locks = no_locks,
     ) -> BuiltImage:
         """Make the image of a deployment and tag it ``builds.app_image(deployment_id)``.
 
@@ -122,6 +128,8 @@ class ImageBuilder:
             log: Told what happens, line by line.
             cancel: Set by another thread to stop.
             secrets: What installing may use and nothing else: in no layer, log or image's history.
+            locks: What was installed when the same dependencies were built before; it is installed again, so that what they
+                are does not depend on when.
 
         Raises:
             BuildFailed: the project is the reason, or ``cancel``.
@@ -133,7 +141,7 @@ class ImageBuilder:
                 tree = Path(folder)
                 self._unpack(source, tree)
                 with work.step("dependencies") as step:
-                    image, step.cached = self._dependencies(work, tree)
+                    image, step.cached = self._dependencies(work, tree, locks)
                 with work.step("image"):
                     image_id, python, lock, system = self._application(work, tree, image)
         except ImageMissing as error:
@@ -152,6 +160,7 @@ class ImageBuilder:
             base=work.base,
             system=system,
             recipe=self.recipe,
+            dependency_key=work.dependency_key,
         )
 
     @property
@@ -225,9 +234,9 @@ class ImageBuilder:
 
     # -- dependencies
 
-    def _dependencies(self, work: "_Work", tree: Path) -> tuple[str, bool]:
+    def _dependencies(self, work: "_Work", tree: Path, locks: Locks) -> tuple[str, bool]:
         """Id of the image with the project's dependencies, and whether it was there."""
-        wanted = find(tree)
+        wanted = find(tree, work.config.build.requirements)
         python = choose_python(work.config.python, wanted.requires_python, wanted.python)
         for note in (*wanted.notes, *([python.note] if python.note else [])):
             work.log.line(note, "warning", "stderr")
@@ -242,19 +251,19 @@ class ImageBuilder:
         if base_id is None:
             raise ImageMissing(base)
         work.base = BuildBase(base, base_id, python.version)
-        key = self._key(base_id, wanted, tree, work)
+        key = work.dependency_key = self._key(base_id, wanted, tree, work)
         image = f"crewship/deps:{key}"
         with self._exclusively(key, work.cancel):
             if (found := self._find_image(image)) is not None:
                 return found, True
-            return self._install(work, tree, wanted, python.version, base_id, key), False
+            return self._install(work, tree, wanted, python.version, base_id, locks), False
 
     def _key(self, base_id: str, wanted: Dependencies, tree: Path, work: "_Work") -> str:
         """Hash of all that decides what a dependency image is; ``uv`` is part of the base."""
         parts = [
             _LAYOUT,
             base_id,
-            wanted.file,
+            wanted.path,
             wanted.digest(tree),
             wanted.requires_python,
             sorted(work.config.build.apt),
@@ -264,7 +273,10 @@ class ImageBuilder:
         ]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
-    def _install(self, work: "_Work", tree: Path, wanted: Dependencies, python: str | None, base: str, key: str) -> str:
+    def _install(
+        self, work: "_Work", tree: Path, wanted: Dependencies, python: str | None, base: str, locks: Locks
+    ) -> str:
+        key = work.dependency_key
         settings = self._settings
         self._admit(base)
         container = BuildContainer(
@@ -290,7 +302,8 @@ class ImageBuilder:
                 files["constraints.txt"] = wanted.constraints.encode()
             container.put(BUILD, files)
             with container.started(work.cancel):
-                Installer(container, settings, work.log, work.secrets).install(wanted, work.config, python)
+                installer = Installer(container, settings, work.log, work.secrets)
+                installer.install(wanted, work.config, python, before=locks(key) or "")
             return container.commit(
                 f"crewship/deps:{key}", {LABEL_DEPENDENCIES: key}, User=f"{UID}:{UID}", WorkingDir=APP
             )
@@ -309,6 +322,7 @@ class ImageBuilder:
             command=[f"{VENV}/bin/python", *COMPILE, f"{OPT}/runtime", f"{OPT}/source"],
             limits=self._limits,
             timeout_seconds=self._settings.build_timeout_seconds,
+            scratch=False,
         )
         try:
             files: dict[str, Path | bytes | str] = {f"runtime/{path.name}": path for path in _runtime_files()}
@@ -316,8 +330,7 @@ class ImageBuilder:
                 if path.is_file() and "__pycache__" not in path.parts:
                     files[f"source/{path.relative_to(tree).as_posix()}"] = path
             container.put(OPT, files)
-            lock, python = container.read(LOCK), container.read(PYTHON_VERSION)
-            system = SystemPackages.parse(container.read_if_there(STATUS), container.read_if_there(OS_RELEASE))
+            lock, python, system = self._facts_of(image, container)
             with container.started(work.cancel):
                 container.wait()
             image = app_image(work.deployment_id)
@@ -335,7 +348,20 @@ class ImageBuilder:
         if earlier is not None:
             with suppress(Conflict):
                 self._engine.remove_image(earlier)
-        return image_id, python.decode().strip().removeprefix("Python "), lock.decode(), system
+        return image_id, python, lock, system
+
+    def _facts_of(self, image: str, container: BuildContainer) -> tuple[str, str, SystemPackages]:
+        """The packages in a dependency image, its Python, and its system's packages. The engine takes longer to read a file than
+        to copy a source into a container, and an image never changes."""
+        if (known := self._facts.get(image)) is not None:
+            return known
+        lock, python = container.read(LOCK).decode(), container.read(PYTHON_VERSION).decode()
+        system = SystemPackages.parse(container.read_if_there(STATUS), container.read_if_there(OS_RELEASE))
+        facts = lock, python.strip().removeprefix("Python "), system
+        while len(self._facts) >= _MAX_FACTS:
+            self._facts.pop(next(iter(self._facts)), None)
+        self._facts[image] = facts
+        return facts
 
     # -- parts
 
@@ -382,6 +408,7 @@ class _Work:
         self.secrets = secrets
         self.steps: list[BuildStep] = []
         self.base: BuildBase | None = None
+        self.dependency_key = ""
 
     @contextmanager
     def step(self, name: str) -> Iterator[_Step]:

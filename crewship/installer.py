@@ -13,6 +13,7 @@ from crewship.build_container import BUILD, CACHE, BuildContainer
 from crewship.build_secrets import NONE, BuildSecrets
 from crewship.builds import BuildFailed, BuildLog
 from crewship.config import DeploymentConfig
+from crewship.contents import packages
 from crewship.dependencies import POETRY_LOCK, PYLOCK, PYPROJECT, UV_LOCK, Dependencies
 from crewship.redaction import Redactor
 from crewship.settings import Settings
@@ -72,19 +73,38 @@ except OSError:
 """
 _UNTRUSTED, _UNREACHABLE = 3, 4
 
+# Whether the index that is asked first lets the build in: 0, or 3 when it wants other credentials. It comes by the environment,
+# for it may have some in it.
+_LET_IN = f"""
+import base64, os, ssl, sys, urllib.error, urllib.parse, urllib.request
+url = urllib.parse.urlsplit(os.environ.get("UV_DEFAULT_INDEX") or os.environ["UV_INDEX_URL"])
+request = urllib.request.Request(url._replace(netloc=url.netloc.rpartition("@")[2]).geturl())
+if url.username:
+    given = f"{{urllib.parse.unquote(url.username)}}:{{urllib.parse.unquote(url.password or '')}}"
+    request.add_header("Authorization", "Basic " + base64.b64encode(given.encode()).decode())
+bundle = "{BUILD}/ca.pem"
+try:
+    context = ssl.create_default_context(cafile=bundle if os.path.exists(bundle) else None)
+    urllib.request.urlopen(request, timeout=10, context=context).close()
+except urllib.error.HTTPError as error:
+    sys.exit(3 if error.code in (401, 403) else 0)
+except OSError:
+    sys.exit(0)
+"""
+
 # Poetry's own reader of its own notation, from $1; the extras that are wanted are the other arguments.
 _READ_POETRY = f"""
 import pathlib, sys
 sys.path.insert(0, "{BUILD}/poetry-core")
 from poetry.core.factory import Factory
-package = Factory().create_poetry(pathlib.Path("{_SOURCE}"), with_groups=False).package
+package = Factory().create_poetry(pathlib.Path.cwd(), with_groups=False).package
 wanted = set(sys.argv[1:])
 unknown = wanted - {{str(name) for name in package.extras}}
 if unknown:
     sys.exit("error: pyproject.toml has no extra " + ", ".join(sorted(unknown)))
 chosen = {{each.name for name in package.extras if str(name) in wanted for each in package.extras[name]}}
 lines = [each.to_pep_508(with_extras=False) for each in package.requires if not each.is_optional() or each.name in chosen]
-pathlib.Path("{_SOURCE}/{_POETRYS}").write_text("".join(line + "\\n" for line in lines))
+pathlib.Path("{_POETRYS}").write_text("".join(line + "\\n" for line in lines))
 """
 
 # Installers note where a package came from (PEP 610); credentials have no place there.
@@ -149,11 +169,12 @@ class Installer:
         self._secrets = secrets
         self._redactor = Redactor(secrets.values)
 
-    def install(self, wanted: Dependencies, config: DeploymentConfig, python: str | None) -> None:
+    def install(self, wanted: Dependencies, config: DeploymentConfig, python: str | None, *, before: str = "") -> None:
         """Make ``/opt/venv``, by commands of which each has its own way to fail.
 
         Args:
             python: Major and minor version that was chosen; None: what the base image has.
+            before: Lock of an earlier install of the same; its versions are installed again, if they can still be had.
 
         Raises:
             BuildFailed: one of them did.
@@ -171,41 +192,72 @@ class Installer:
         if wanted.file is None:
             self._log.line("No requirements.txt or pyproject.toml: nothing to install", "info", "stdout")
             return
-        self._log.line(f"Dependencies by {wanted.file}", "info", "stdout")
+        self._log.line(f"Dependencies by {wanted.path}", "info", "stdout")
         # From here on strangers' code may run, and what it needs is there: not before, and not after.
         env |= self._secrets.environment
         install = [_UV, "pip", "install", *self._arguments(wanted, config, env)]
-        # What cannot be resolved is told from what cannot be built by the command that fails, not by what it prints. The
-        # second one finds everything that the first one asked for in the cache.
-        output = self._output()
-        if code := self._container.run([*install, "--dry-run", "--quiet"], env=env, folder=_SOURCE, on_line=output):
-            self._raise_if_unreachable(code)
-            raise BuildFailed("dependency_resolution", output.explanation(), hint=_unresolved_hint(wanted, config))
-        output = self._output()
-        if code := self._container.run([*install, "--compile-bytecode"], env=env, folder=_SOURCE, on_line=output):
-            self._raise_if_unreachable(code)
-            raise BuildFailed(
-                "build_failed",
-                output.explanation(),
-                hint="A package could not be installed; the build log has its output. "
-                'System packages that it needs go into crewship.toml: [build] apt = ["..."].',
-            )
-        env = self._env()
+        if not self._install_as_before(install, wanted, before, env):
+            self._install_packages(install, wanted, config, env)
+        env, output = self._env(), self._output()
         self._container.run([PYTHON, "-I", "-S", "-c", _FORGET], env=env, on_line=output)
         self._container.run(["sh", "-euc", f"{_UV} pip freeze --quiet > {LOCK}"], env=env, on_line=output)
         self._refuse_written_secrets()
+
+    def _install_packages(
+        self, install: list[str], wanted: Dependencies, config: DeploymentConfig, env: dict[str, str]
+    ) -> None:
+        unresolved = self._unresolved(install, wanted, env)
+        if unresolved is not None:
+            self._raise_if_kept_out(env)
+            raise BuildFailed("dependency_resolution", unresolved, hint=_unresolved_hint(wanted, config))
+
+    def _install_as_before(self, install: list[str], wanted: Dependencies, before: str, env: dict[str, str]) -> bool:
+        """Install the versions of an earlier time; False, with nothing done, when there are none or not all can be had now."""
+        if wanted.file in (UV_LOCK, PYLOCK):  # which say it themselves
+            return False
+        pins = [f"{package.name}=={package.version}\n" for package in packages(before).values() if not package.url]
+        if not pins:
+            return False
+        self._container.put(BUILD, {"before.txt": "".join(pins).encode()})
+        self._log.line("Versions as they were installed before", "info", "stdout")
+        if self._unresolved([*install, "--constraints", f"{BUILD}/before.txt"], wanted, env) is None:
+            return True
+        self._log.line("What was installed before cannot be had any more: resolved anew", "warning", "stderr")
+        return False
+
+    def _unresolved(self, install: list[str], wanted: Dependencies, env: dict[str, str]) -> str | None:
+        """Install; None when that is done, or why there is nothing that could be.
+
+        Raises:
+            BuildFailed: what was found could not be installed, or the index does not answer.
+        """
+        output, folder = self._output(), _folder_of(wanted)
+        code = self._container.run([*install, "--compile-bytecode"], env=env, folder=folder, on_line=output)
+        if code == 0:
+            return None
+        self._raise_if_unreachable(code)
+        # What cannot be resolved is told from what cannot be built by asking for the first alone, not by what was printed.
+        resolving = _Output(None, output.hidden, self._redactor)
+        if self._container.run([*install, "--dry-run", "--quiet"], env=env, folder=folder, on_line=resolving):
+            return resolving.explanation()
+        raise BuildFailed(
+            "build_failed",
+            output.explanation(),
+            hint="A package could not be installed; the build log has its output. "
+            'System packages that it needs go into crewship.toml: [build] apt = ["..."].',
+        )
 
     def _arguments(self, wanted: Dependencies, config: DeploymentConfig, env: dict[str, str]) -> list[str]:
         """What ``uv pip install`` is given for the file that is followed."""
         extras = [argument for name in config.build.extras for argument in ("--extra", name)]
         match wanted.file:
             case name if name == UV_LOCK:
-                return ["--requirements", self._export(env, extras)]
+                return ["--requirements", self._export(env, extras, _folder_of(wanted))]
             case name if name == POETRY_LOCK or (name == PYPROJECT and wanted.is_poetrys):
                 pins = ["--constraints", f"{BUILD}/constraints.txt"] if wanted.constraints else []
                 if not wanted.is_poetrys:
                     return ["--requirements", PYPROJECT, *pins, *extras]
-                return ["--requirements", self._read_poetry(env, config.build.extras), *pins]
+                return ["--requirements", self._read_poetry(config.build.extras, env, _folder_of(wanted)), *pins]
             case name if name == PYPROJECT:
                 return ["--requirements", PYPROJECT, *extras]
             case name:
@@ -218,7 +270,7 @@ class Installer:
                     )
                 return ["--requirements", name or ""]
 
-    def _read_poetry(self, env: dict[str, str], extras: list[str]) -> str:
+    def _read_poetry(self, extras: list[str], env: dict[str, str], folder: str) -> str:
         """Write what Poetry's ``pyproject.toml`` asks for as requirements; the file's name."""
         output = self._output()
         reader = [_UV, "pip", "install", "--quiet", "--target", f"{BUILD}/poetry-core", "poetry-core>=2,<3"]
@@ -231,7 +283,7 @@ class Installer:
             )
         output = self._output()
         command = [f"{VENV}/bin/python", "-I", "-c", _READ_POETRY, *extras]
-        if self._container.run(command, env=self._env(), on_line=output):
+        if self._container.run(command, env=self._env(), folder=folder, on_line=output):
             raise BuildFailed(
                 "dependency_resolution",
                 f"pyproject.toml cannot be read as Poetry's: {output.last}",
@@ -239,7 +291,7 @@ class Installer:
             )
         return _POETRYS
 
-    def _export(self, env: dict[str, str], extras: list[str]) -> str:
+    def _export(self, env: dict[str, str], extras: list[str], folder: str) -> str:
         """Write ``uv.lock`` in a form that can be installed, without the project itself and its groups; the file's name."""
         is_elsewhere = bool(self._settings.build_index_url) or self._secrets.names_an_index
         name = _EXPORTED[is_elsewhere]
@@ -248,7 +300,7 @@ class Installer:
         # The index is part of what a lock is checked by.
         command += ["--frozen", "--format", "requirements.txt"] if is_elsewhere else ["--locked", "--format", PYLOCK]
         output = self._output()
-        if code := self._container.run(command, env=env, folder=_SOURCE, on_line=output):
+        if code := self._container.run(command, env=env, folder=folder, on_line=output):
             self._raise_if_unreachable(code)
             raise BuildFailed(
                 "dependency_resolution",
@@ -320,6 +372,18 @@ class Installer:
                 hint="Check the host's network, or name another index: CREWSHIP_BUILD_INDEX_URL.",
             )
 
+    def _raise_if_kept_out(self, env: dict[str, str]) -> None:
+        """Say so when the index wants other credentials than it was given: to ``uv`` its packages are not there then."""
+        if not env.keys() & {"UV_DEFAULT_INDEX", "UV_INDEX_URL"}:
+            return
+        if self._container.run([PYTHON, "-I", "-c", _LET_IN], env=env, on_line=lambda line, stream: None) == 3:
+            host = urlsplit(self._index_url()).hostname
+            raise BuildFailed(
+                "dependency_resolution",
+                f"The package index {host} does not let the build in: it wants other credentials",
+                hint=f"Give them as secrets of builds: crewship env set --build UV_INDEX_URL=https://user:token@{host}/simple",
+            )
+
     def _index_url(self) -> str:
         """The index that a build asks first."""
         secrets = self._secrets.values
@@ -358,21 +422,24 @@ class Installer:
 
 
 class _Output:
-    """Hands a command's lines on as they come, and keeps the last of its errors to explain a failure with."""
+    """Hands a command's lines on as they come, if to anybody, and keeps the last of its errors to explain a failure with."""
 
-    def __init__(self, log: BuildLog, hidden: tuple[str, ...], redactor: Redactor) -> None:
+    def __init__(self, log: BuildLog | None, hidden: tuple[str, ...], redactor: Redactor) -> None:
         self._log = log
-        self._hidden = hidden
+        self.hidden = hidden
         self._redactor = redactor
         self._errors: deque[str] = deque(maxlen=_KEPT_LINES)
 
     def __call__(self, line: str, stream: str) -> None:
+        if line.startswith("Using Python "):  # of the image; tells the project's author nothing
+            return
         line = self._redactor.redact(line)
-        for secret in self._hidden:
+        for secret in self.hidden:
             line = line.replace(secret, "***")
         if stream == "stderr":
             self._errors.append(line)
-        self._log.line(line, "info", stream)
+        if self._log is not None:
+            self._log.line(line, "info", stream)
 
     @property
     def last(self) -> str:
@@ -394,10 +461,14 @@ class _Output:
         return " ".join(text.split())[:_MAX_MESSAGE_CHARS] or "the command failed without a word"
 
 
+def _folder_of(wanted: Dependencies) -> str:
+    """Where the file that is followed is in the container; paths in it are relative to that."""
+    return f"{_SOURCE}/{wanted.place}".rstrip("/")
+
+
 def _plain(line: str) -> str:
     """A line of ``uv``'s report without the tree that it draws."""
-    line = line.strip(" ×╰─▶├│\t").removeprefix("error: ")
-    return "" if line.startswith("Using Python ") else line
+    return line.strip(" ×╰─▶├│\t").removeprefix("error: ")
 
 
 def _unresolved_hint(wanted: Dependencies, config: DeploymentConfig) -> str:
@@ -408,7 +479,7 @@ def _unresolved_hint(wanted: Dependencies, config: DeploymentConfig) -> str:
             'A requirement is a repository, which the build fetches with git: add [build] apt = ["git"] to crewship.toml. '
             "The repository's host must be reachable from a build; a release from the package index needs neither."
         )
-    return f"Change the requirement in {wanted.file}, then deploy again."
+    return f"Change the requirement in {wanted.path}, then deploy again."
 
 
 def _wrong_python(wanted: str) -> BuildFailed:

@@ -45,6 +45,9 @@ class Deployment(SQLModel, table=True):
     """Version of its interpreter."""
     recipe: str | None = None
     """Digest of how it was built (``ImageBuilder.recipe``); None until it is."""
+    dependency_key: str | None = Field(default=None, index=True)
+    """Digest of all that decides its packages (``ImageBuilder``): deployments with the same key have the same ones. None until
+    it is built, and of those that are older than this column."""
     env_version: int | None = None
     """Of the project when it was deployed; None: of a deployment that is older than this column."""
     created_by: str = ""
@@ -54,6 +57,22 @@ class Deployment(SQLModel, table=True):
     """``{code, message, hint, traceback}``."""
     last_seq: int | None = None
     """Seq of the terminal event; set when the log is archived, and only then is the log closed."""
+
+
+class Upload(SQLModel, table=True):
+    """A source that comes in parts (``crewship.uploads``), until a deployment is made of it or nobody goes on with it.
+
+    It references no project, because the first deployment makes that.
+    """
+
+    project: str = Field(primary_key=True, max_length=63)
+    source_sha256: str = Field(primary_key=True, max_length=64)
+    """Of the whole archive, as announced."""
+    size_bytes: int = Field(sa_column=Column(BigInteger, nullable=False))
+    created_by: str = ""
+    created_at: datetime = Field(default_factory=now)
+    touched_at: datetime = Field(default_factory=now)
+    """When it was asked for or a part came last."""
 
 
 class Activation(SQLModel, table=True):
@@ -192,8 +211,8 @@ class ApiKey(SQLModel, table=True):
 class AuditEntry(SQLModel, table=True):
     """One change, who made it and from where; see ``crewship.audit``.
 
-    Rows are only ever added: triggers of the migration refuse every update and delete. Nothing references anything, so that
-    entries outlast what they tell of.
+    Rows are only ever added: triggers of the migrations refuse every update, and every delete of one that is not older than an
+    ``AuditCut``. Nothing references anything, so that entries outlast what they tell of.
     """
 
     __tablename__ = "audit"
@@ -216,6 +235,19 @@ class AuditEntry(SQLModel, table=True):
     """What mattered of it before, never a secret's value; None: it was not there."""
     after: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON))
     """The same after; None: it is gone."""
+
+
+class AuditCut(SQLModel, table=True):
+    """From where on the audit log is kept: what is older may go (``CREWSHIP_AUDIT_RETENTION_DAYS``).
+
+    Triggers refuse a cut that is not a day old at least, and every update and delete of one.
+    """
+
+    __tablename__ = "audit_cut"
+
+    before: datetime = Field(primary_key=True)
+    at: datetime = Field(default_factory=now)
+    """When it was made."""
 
 
 class Idempotency(SQLModel, table=True):

@@ -4,6 +4,10 @@ Each target is knocked at by TCP, which must not be answered. The host itself an
 besides, which the guard's rules answer in a way that nothing else does: "administratively prohibited". So an address at
 which simply nobody listens does not pass for a guarded one; two datagrams see both chains, and the kernel answers only six
 at once.
+
+Runs that have a kernel of their own (gVisor) are tried twice: that kernel tells a program nothing of such an answer, so it is
+asked for TCP alone, and the datagrams are sent by a container of the engine's default runtime. The rules are the host's and see
+both alike.
 """
 
 import json
@@ -18,7 +22,7 @@ from crewship.closed_bridge import closed_endpoint
 from crewship.docker_connection import ensure_bridge, translated
 from crewship.docker_stream import DockerStream
 from crewship.engine import ImageMissing
-from crewship.errors import Unavailable
+from crewship.errors import CrewshipError, Unavailable
 
 TARGETS = ("169.254.169.254", "10.254.254.254", "172.31.254.254", "192.168.254.254")
 """The cloud's metadata service first, and an address of each private range; the host itself is known inside as the gateway."""
@@ -69,7 +73,7 @@ def refuses():
         return False
 
 found = {host: "open" if tcp(host, 80) else "refused" for host in gateways + targets}
-for host in gateways + targets[:1]:
+for host in gateways + targets[:1] if patience else []:
     if found[host] == "refused" and not prohibited(host):
         found[host] = "unguarded"
 print(json.dumps({"gateways": gateways, "found": found, "proxy": refuses() if proxy else None}), flush=True)
@@ -92,8 +96,8 @@ def probe(
 ) -> float:
     """Knock at all targets and at the host; seconds that it took.
 
-    The container is gone afterwards. Its name is the installation's, so that two probes at once are one too many: whoever calls
-    sees to that.
+    The containers, one after the other, are gone afterwards. Their name is the installation's, so that two probes at once are
+    one too many: whoever calls sees to that.
 
     Args:
         api: The engine's client.
@@ -101,7 +105,7 @@ def probe(
         image: Any image with a ``python3``.
         bridge: The runs' bridge; made when it is not there.
         targets: Addresses that must be refused.
-        runtime: The engine's runtime; empty: its default.
+        runtime: The engine's runtime that runs are started by; empty: its default.
         proxy: URL of the proxy that is to be the only way out, on the closed bridge; empty: it is an open one.
 
     Raises:
@@ -109,18 +113,37 @@ def probe(
         ImageMissing: no such image.
         Unavailable: the engine does not answer, or the container told nothing.
     """
-    name = f"crewship-probe-{instance}{'-closed' if proxy else ''}"
     began = time.monotonic()
-    with translated(name):
-        if not proxy:
+    if not proxy:
+        with translated(bridge):
             ensure_bridge(api, bridge, instance)
+    name = f"crewship-probe-{instance}{'-closed' if proxy else ''}"
+    if runtime:  # first: without a guard the other one fails, and whether this one works is all that is asked
+        try:
+            output = _knock(api, name, image, bridge, targets, runtime, proxy)
+        except CrewshipError as error:
+            raise Unavailable(
+                f"The runtime {runtime!r} starts no container: {error.detail}",
+                hint=f"try it by hand on the container host: docker run --rm --runtime {runtime} {image} true",
+            ) from error
+        _judge(output, bridge, proxy)
+    _judge(_knock(api, name, image, bridge, targets, proxy=proxy), bridge, proxy)
+    return time.monotonic() - began
+
+
+def _knock(
+    api: Any, name: str, image: str, bridge: str, targets: Sequence[str], runtime: str = "", proxy: str = ""
+) -> bytes:
+    """What a container tells that has knocked at everything, by TCP alone when it has a ``runtime`` of its own."""
+    patience = 0 if runtime else _PATIENCE_SECONDS
+    with translated(name):
         _remove(api, name)
         try:
             container = api.create_container(
                 image=image,
                 name=name,
                 entrypoint=["/usr/bin/env", "python3", "-I", "-S", "-c", _KNOCK],
-                command=[json.dumps(list(targets)), str(_PATIENCE_SECONDS), proxy.removeprefix("http://")],
+                command=[json.dumps(list(targets)), str(patience), proxy.removeprefix("http://")],
                 user="10001:10001",
                 detach=True,
                 host_config=api.create_host_config(
@@ -138,9 +161,13 @@ def probe(
         except docker.errors.NotFound as error:
             raise ImageMissing(image) from error
         try:
-            output = _output(api, container)
+            return _output(api, container)
         finally:
             _remove(api, container)
+
+
+def _judge(output: bytes, bridge: str, proxy: str) -> None:
+    """Raise ``ProbeFailed`` when something could be reached, ``Unavailable`` when the container told nothing."""
     try:
         told = json.loads(output)
         found: dict[str, str] = told["found"]
@@ -158,7 +185,6 @@ def probe(
         wrong.append(f"the proxy at {proxy} does not answer as it should")
     if wrong:
         raise ProbeFailed(f"From a container on {bridge} {', '.join(wrong)}")
-    return time.monotonic() - began
 
 
 def _output(api: Any, container: str) -> bytes:

@@ -8,6 +8,18 @@ def source_key(sha256: str) -> str:
     return f"sources/{sha256}.tar.gz"
 
 
+UPLOADS = "uploads/"
+
+
+def upload_prefix(project: str, sha256: str) -> str:
+    """Of the parts of a source that is not whole yet; a project's own, for a digest is no right to another one's."""
+    return f"{UPLOADS}{project}/{sha256}/"
+
+
+def part_key(project: str, sha256: str, number: int) -> str:
+    return f"{upload_prefix(project, sha256)}{number:06d}"
+
+
 def run_prefix(run_id: str) -> str:
     return f"runs/{run_id}/"
 

@@ -41,7 +41,12 @@ def choose_python(configured: str | None, requires: str | None, pinned: str | No
         BuildFailed: they contradict each other, or no Python satisfies ``requires`` (``python_version``).
     """
     needs = f'requires-python = "{requires}"'
-    allowed = allowed_minors(requires) if requires else [f"3.{minor}" for minor in _MINORS]
+    if not requires:
+        asked = (
+            f'crewship.toml: python = "{configured}"' if configured else f".python-version: {pinned}" if pinned else ""
+        )
+        return PythonChoice(configured or pinned, asked, _unfollowed(configured, pinned))
+    allowed = allowed_minors(requires)
     if not allowed:
         raise BuildFailed(
             "python_version",
@@ -56,17 +61,20 @@ def choose_python(configured: str | None, requires: str | None, pinned: str | No
                 f'crewship.toml says python = "{configured}", and pyproject.toml says {needs}, which excludes it',
                 hint=f'Set python = "{_nearest(allowed)}" in crewship.toml, or widen requires-python in pyproject.toml.',
             )
-        other = pinned if pinned not in (None, configured) else None
-        note = f".python-version says {other}; Python {configured} is taken, as crewship.toml says" if other else None
-        return PythonChoice(configured, source, note)
+        return PythonChoice(configured, source, _unfollowed(configured, pinned))
     if pinned is not None and pinned in allowed:
         return PythonChoice(pinned, f".python-version: {pinned}")
     note = f".python-version says {pinned}, which {needs} excludes; it is not followed" if pinned else None
-    if not requires:
-        return PythonChoice(None, "")
     if DEFAULT_PYTHON in allowed:
         return PythonChoice(None, "", note)
     return PythonChoice(_nearest(allowed), f"pyproject.toml: {needs}", note)
+
+
+def _unfollowed(configured: str | None, pinned: str | None) -> str | None:
+    """What to say of a ``.python-version`` that crewship.toml overrules."""
+    if configured is None or pinned in (None, configured):
+        return None
+    return f".python-version says {pinned}; Python {configured} is taken, as crewship.toml says"
 
 
 def allowed_minors(requires: str) -> list[str]:

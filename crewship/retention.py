@@ -8,10 +8,11 @@ any more and it is no help to the next build.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from crewship.contracts import Removal
 from crewship.settings import Settings
+from crewship.uploads import KEPT
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,8 +22,17 @@ class Policy:
     run_days: int
     log_days: int
     artifact_days: int
+    audit_days: int
     keep_deployments: int
     build_cache_days: int
+
+    def audit_cut(self, now: datetime) -> datetime | None:
+        """Before which entries of the audit log go, a midnight of UTC: it is cut once a day and not at each round."""
+        if self.audit_days == 0:
+            return None
+        return (
+            (now - timedelta(days=self.audit_days)).astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+        )
 
     @classmethod
     def of(cls, settings: Settings) -> "Policy":
@@ -30,6 +40,7 @@ class Policy:
             run_days=settings.run_retention_days,
             log_days=settings.log_retention_days,
             artifact_days=settings.artifact_retention_days,
+            audit_days=settings.audit_retention_days,
             keep_deployments=settings.keep_deployments,
             build_cache_days=settings.build_cache_days,
         )
@@ -63,6 +74,16 @@ class KnownDeployment:
 
 
 @dataclass(frozen=True, slots=True)
+class OpenUpload:
+    """A source of which parts have come."""
+
+    name: str
+    """``<project>/<digest>``."""
+    touched_at: datetime | None
+    """When one came last; None: there are parts that no upload has."""
+
+
+@dataclass(frozen=True, slots=True)
 class HostImage:
     """An image of this installation on a container host."""
 
@@ -83,8 +104,11 @@ class HostImage:
 class Inventory:
     """All that the plan is made from; the parts that an activity does not deal with are empty."""
 
+    audit_count: int = 0
+    """Entries of the audit log that are older than the policy's cut."""
     deployments: tuple[KnownDeployment, ...] = ()
     runs: tuple[EndedRun, ...] = ()
+    uploads: tuple[OpenUpload, ...] = ()
     images: tuple[HostImage, ...] = ()
     volumes: frozenset[str] = frozenset()
     """Of this installation, on the host, those that no container has."""
@@ -98,8 +122,10 @@ def plan(there: Inventory, policy: Policy, now: datetime) -> list[Removal]:
     """What goes, in the order in which it can: what is built on something before that. Sizes of objects are not known here."""
     gone = superseded(there.deployments, policy.keep_deployments)
     return [
+        *_audit(there.audit_count, policy, now),
         *_runs(there.runs, policy, now),
         *_sources(there.deployments, gone),
+        *_uploads(there.uploads, now),
         *_images(there, gone, policy, now),
         *_volumes(there, policy, now),
         *(Removal(kind="network", name=name, why="runs are on another one") for name in sorted(there.networks)),
@@ -120,6 +146,15 @@ def superseded(deployments: Iterable[KnownDeployment], keep: int) -> dict[str, s
         if ready[deployment.project] > keep and not deployment.is_used:
             going[deployment.id] = f"not among the last {keep} of {deployment.project}"
     return going
+
+
+def _audit(count: int, policy: Policy, now: datetime) -> list[Removal]:
+    cut = policy.audit_cut(now)
+    if cut is None or count == 0:
+        return []
+    words = "1 entry is" if count == 1 else f"{count:,} entries are"
+    why = f"{words} over {policy.audit_days} day{'s' if policy.audit_days > 1 else ''} old"
+    return [Removal(kind="audit", name=cut.isoformat(), why=why)]
 
 
 def _runs(runs: Iterable[EndedRun], policy: Policy, now: datetime) -> list[Removal]:
@@ -144,6 +179,16 @@ def _sources(deployments: Iterable[KnownDeployment], gone: Mapping[str, str]) ->
             why = f"of {deployment.id}: {gone[deployment.id]}"
             going.setdefault(deployment.source_key, Removal(kind="source", name=deployment.source_key, why=why))
     return list(going.values())
+
+
+def _uploads(uploads: Iterable[OpenUpload], now: datetime) -> list[Removal]:
+    going = []
+    for upload in uploads:
+        if upload.touched_at is None:
+            going.append(Removal(kind="upload", name=upload.name, why="parts that no upload has"))
+        elif upload.touched_at < now - KEPT:
+            going.append(Removal(kind="upload", name=upload.name, why=_days("its last part came over", KEPT.days)))
+    return going
 
 
 def _images(there: Inventory, gone: Mapping[str, str], policy: Policy, now: datetime) -> list[Removal]:

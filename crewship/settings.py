@@ -107,6 +107,8 @@ class Settings(BaseSettings):
     """After how many days a closed run's artifacts are removed; 0: kept for ever."""
     run_retention_days: int = Field(default=0, ge=0)
     """After how many days a closed run is removed with all it has; 0: kept for ever."""
+    audit_retention_days: int = Field(default=0, ge=0)
+    """After how many days, of UTC, an entry of the audit log is removed; 0: kept for ever."""
     keep_deployments: int = Field(default=10, ge=1)
     """How many of a project's newest ready deployments keep image and source, besides those that are in use."""
     build_cache_days: int = Field(default=14, ge=0)

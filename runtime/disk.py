@@ -23,6 +23,9 @@ FASTEST_BYTES_PER_SECOND = (
 )  # what one process writes into the page cache; the next look is due before the room is full
 SOONEST_SECONDS, LATEST_SECONDS = 0.05, 1.0
 WALK_SECONDS = 5.0
+_MEMORY_FIELD = (
+    20  # of /proc/<pid>/stat behind the name: the size of its memory, which a process that has ended has none of
+)
 WALK_SHARE = 20  # a walk that takes a second is not begun again for twenty
 
 
@@ -135,7 +138,7 @@ class DiskWatch:
             try:
                 handles = os.listdir(f"/proc/{process}/fd")
             except PermissionError:
-                self._hides = True
+                self._hides = self._hides or not _has_ended(process)
                 continue
             except OSError:  # it has ended
                 continue
@@ -150,6 +153,16 @@ class DiskWatch:
                 if info.st_nlink == 0 and info.st_ino not in seen:
                     seen.add(info.st_ino)
                     yield info.st_blocks * 512
+
+
+def _has_ended(process: str) -> bool:
+    """Whether it waits to be reaped, or is about to: the kernel shows the files of such a one to root alone, and it has none."""
+    try:
+        with open(f"/proc/{process}/stat", "rb") as file:
+            fields = file.read().rpartition(b")")[2].split()
+    except OSError:
+        return True
+    return len(fields) > _MEMORY_FIELD and fields[_MEMORY_FIELD] == b"0"
 
 
 def _entries(folder: bytes) -> "Iterator[os.DirEntry[bytes]]":

@@ -19,6 +19,7 @@ def isolation() -> dict[str, object]:
     except OSError:
         root_read_only = None
     return {
+        "kernel": os.uname().release,
         "uid": _number(uids[1]) if len(uids) > 1 else None,
         "gid": _number(gids[1]) if len(gids) > 1 else None,
         "cap_eff": status.get("CapEff"),

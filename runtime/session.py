@@ -8,24 +8,24 @@ The end: when the crew's main process is gone, its streams are read to their end
 (forgotten children, daemons) is killed, and the end is not held up by one that cannot be.
 """
 
-import fcntl
 import os
-import select
 import sys
 import time
 
 from . import claims, facts, workspace
 from .artifacts import ArtifactWatch
+from .commands import Boot, Commands
 from .disk import DiskWatch
-from .lines import PIECE_BYTES, LogStream
 from .outbox import Outbox
+from .poller import READ, WRITE, Poller
+from .reaper import Reaper
 from .signals import SIG_IGN, SIGCHLD, SIGHUP, SIGINT, SIGIO, SIGKILL, SIGTERM, set_wakeup_fd, signal
 from .spawn import Child, prefer_as_victim
+from .streams import CrewStreams
 from .version import RUNNER
-from .wire import Lines, dumps, loads
+from .wire import Lines, dumps
 
 STDIN, STDOUT = 0, 1
-COMMAND_LIMIT_BYTES = 64 << 20
 RETRY_SECONDS = 0.2
 """How often an end that nobody holds is tried again: a FIFO without a writer reads as ended, without a reader as broken."""
 LINGER_SECONDS = 30.0
@@ -34,9 +34,6 @@ STRAGGLER_SECONDS = 0.25
 GIVE_UP_SECONDS = 1.0
 END_TIMEOUT_SECONDS = 60.0
 MEASURE_SECONDS = 0.5
-_BURST_SECONDS = 0.002
-_BURST_BYTES = 16 << 10
-_FIONREAD = 0x541B
 
 
 def serve(child: Child) -> int:
@@ -51,22 +48,18 @@ class Session:
         self._child = child
         self._app = _folder("CREWSHIP_APP_DIR", b"/app")
         self._source = _folder("CREWSHIP_SOURCE_DIR", b"/opt/crewship/source")
-        self._poll = select.epoll()
-        self._masks: dict[int, int] = {}
-        self._commands = Lines(COMMAND_LIMIT_BYTES)
+        self._poller = Poller()
+        self._reaper = Reaper(child)
+        self._commands = Commands()
         self._claims = Lines(claims.LINE_LIMIT_BYTES)
         self._to_crew = b""
         self._outbox: Outbox | None = None
         self._ran = False
         self._epoch = 0  # of the reader that counts
-        self._streams: dict[int, LogStream] = {}
-        self._muted: dict[int, float] = {}  # stream → not to be read before
-        self._read_at: dict[int, float] = {}
+        self._streams: CrewStreams | None = None
         self._stdin_retry: float | None = None
         self._stdout_retry: float | None = None
         self._globs: list[str] = []
-        self._log_limit_bytes = 0
-        self._log_bytes = 0
         self._disk: DiskWatch | None = None
         self._disk_bytes: int | None = None
         self._end_timeout = END_TIMEOUT_SECONDS
@@ -74,8 +67,6 @@ class Session:
         self._result_at: int | None = None
         self._sigterm_at: int | None = None
         self._linger_until: float | None = None
-        self._exit: tuple[int | None, int | None] | None = None if child.pid else (127, None)
-        self._exit_at = 0.0
         self._killed_at: float | None = None
         self._end: int | None = None  # the number of the end frame
         self._end_at = 0.0
@@ -96,69 +87,52 @@ class Session:
         prefer_as_victim(child.pid)
         self._notices += workspace.fill(self._source, self._app)
         self._artifacts = ArtifactWatch(os.path.join(self._app, workspace.ARTIFACTS))
-        self._reap()
+        self._reaper.reap()
 
     # -- the loop
 
     def run(self) -> int:
-        self._watch(STDIN, select.EPOLLIN)
-        self._watch(self._wake, select.EPOLLIN)
+        self._poller.watch(self._wake, READ)
         while True:
             now = time.monotonic()
             self._tick(now)
             if self._is_over(now):
                 break
             self._watch_what_is_wanted(now)
-            ready = dict(self._poll.poll(self._wait(now)))
+            ready = self._poller.ready(self._wait(now))
             now = time.monotonic()
             if STDIN in ready:
                 self._read_commands(now)
             if self._wake in ready:
                 self._take_signals()
-            if ready.get(self._child.channel, 0) & select.EPOLLOUT:
+            if ready.get(self._child.channel, 0) & WRITE:
                 self._write_to_crew()
-            if ready.get(self._child.channel, 0) & ~select.EPOLLOUT:
+            if ready.get(self._child.channel, 0) & ~WRITE:
                 self._read_claims(now)
             for fd in (self._child.stdout, self._child.stderr):
-                if fd in ready and fd in self._streams:
-                    self._read_stream(fd, now)
+                if fd in ready and self._streams is not None:
+                    self._streams.read(fd, now)
+                    self._hold_to_its_limit()
             if self._artifacts.fd in ready:
                 self._artifacts.read(now)
             self._write(now)
-        code, number = self._exit or (None, SIGTERM)
+        code, number = self._reaper.exit or (None, SIGTERM)
         return code if code is not None else 128 + (number or 0)
 
     def _watch_what_is_wanted(self, now: float) -> None:
         outbox = self._outbox
-        self._watch(STDIN, 0 if self._stdin_retry is not None else select.EPOLLIN)
+        if not self._poller.watch(STDIN, 0 if self._stdin_retry is not None else READ):
+            self._stdin_retry = now + RETRY_SECONDS
         if outbox is None:
             return
-        self._watch(STDOUT, select.EPOLLOUT if outbox.pending and self._stdout_retry is None else 0)
-        listen = 0 if outbox.full else select.EPOLLIN
-        for fd in self._streams:
-            self._watch(fd, 0 if fd in self._muted else listen)
+        self._poller.watch(STDOUT, WRITE if outbox.pending and self._stdout_retry is None else 0)
+        listen = 0 if outbox.full else READ
+        if self._streams is not None:
+            self._streams.watch(listen)
         if self._child.channel >= 0:
-            self._watch(self._child.channel, listen | (select.EPOLLOUT if self._to_crew else 0))
+            self._poller.watch(self._child.channel, listen | (WRITE if self._to_crew else 0))
         if self._artifacts.fd >= 0:
-            self._watch(self._artifacts.fd, listen)
-
-    def _watch(self, fd: int, mask: int) -> None:
-        """Let epoll report ``mask``; 0 takes the fd out, since an ended pipe would be reported whatever is asked."""
-        before = self._masks.get(fd, 0)
-        if mask == before:
-            return
-        self._masks[fd] = mask
-        try:
-            if not mask:
-                self._poll.unregister(fd)
-            elif before:
-                self._poll.modify(fd, mask)
-            else:
-                self._poll.register(fd, mask)
-        except PermissionError:  # a file, or /dev/null: always ready, and nothing that epoll takes
-            self._masks[fd] = 0
-            if fd == STDIN:
-                self._stdin_retry = time.monotonic() + RETRY_SECONDS
+            self._poller.watch(self._artifacts.fd, listen)
 
     def _wait(self, now: float) -> float | None:
         """How long to sleep, in seconds; None is for ever."""
@@ -167,17 +141,17 @@ class Session:
         if outbox is not None:
             if self._end is not None:
                 dues.append(self._end_at + self._end_timeout)
-            elif self._exit is not None:
-                dues.append(self._exit_at + self._end_timeout)
+            elif self._reaper.exit is not None:
+                dues.append(self._reaper.exit_at + self._end_timeout)
             if not outbox.full and self._end is None:
-                dues += self._muted.values()
-                dues += [stream.due for stream in self._streams.values()]
+                if self._streams is not None:
+                    dues += self._streams.dues()
                 dues.append(self._artifacts.due)
-                if self._exit is None:
+                if self._reaper.exit is None:
                     dues.append(self._linger_until)
                     dues.append(self._disk.due if self._disk is not None else None)
                 elif self._killed_at is None:
-                    dues.append(self._exit_at + STRAGGLER_SECONDS)
+                    dues.append(self._reaper.exit_at + STRAGGLER_SECONDS)
                 else:
                     dues.append(self._killed_at + GIVE_UP_SECONDS)
         soonest = min((due for due in dues if due is not None), default=None)
@@ -189,33 +163,31 @@ class Session:
             self._stdin_retry = None
             self._read_commands(now)
         outbox = self._outbox
-        if outbox is None:
+        streams = self._streams
+        if outbox is None or streams is None:
             return
-        for fd in [fd for fd, due in self._muted.items() if due <= now]:
-            del self._muted[fd]
+        streams.unmute(now)
         if not outbox.full and self._end is None:
-            if any(stream.due is not None and stream.due <= now for stream in self._streams.values()):
+            if streams.is_due(now):
                 self._drain(now)  # the rest may lie in the pipe: reading had stopped, or this process had to wait
-            for stream in self._streams.values():
-                if stream.due is not None and stream.due <= now:
-                    stream.show_unfinished(now)
+                streams.show_unfinished(now)
             if self._artifacts.due is not None and self._artifacts.due <= now:
                 self._drain(now)  # what the crew said before it closed the file comes before it
                 for fields in self._artifacts.take(now):
                     outbox.add("artifact", fields)
-        if self._disk is not None and self._exit is None and now >= self._disk.due and self._disk.look(now):
+        if self._disk is not None and self._reaper.exit is None and now >= self._disk.due and self._disk.look(now):
             self._stop_disk(self._disk.used_bytes)
-        if self._linger_until is not None and now >= self._linger_until and self._exit is None:
+        if self._linger_until is not None and now >= self._linger_until and self._reaper.exit is None:
             self._linger_until = None
             self._notice("warning", f"The crew was still running {LINGER_SECONDS:.0f} s after its result: stopped.")
-            self._kill_crew(SIGKILL)
-        if self._exit is not None and self._end is None:
+            self._reaper.kill(SIGKILL)
+        if self._reaper.exit is not None and self._end is None:
             self._finish(now)
         self._write(now)
 
     def _is_over(self, now: float) -> bool:
         if self._outbox is None:
-            return self._exit is not None and self._sigterm_at is not None  # thrown away before it was used
+            return self._reaper.exit is not None and self._sigterm_at is not None  # thrown away before it was used
         if self._end is not None:
             return self._outbox.acknowledged >= self._end or now >= self._end_at + self._end_timeout
         return False
@@ -242,13 +214,8 @@ class Session:
         if not data:
             self._stdin_retry = now + RETRY_SECONDS
             return
-        for line in self._commands.feed(data):
-            try:
-                command = loads(line.decode("utf-8", "replace"))
-            except ValueError:
-                continue
-            if isinstance(command, dict):
-                self._obey(command)
+        for command in self._commands.feed(data):
+            self._obey(command)
 
     def _obey(self, command: "dict[str, object]") -> None:
         op, n = command.get("op"), command.get("n")
@@ -278,36 +245,22 @@ class Session:
         nonce = command.get("nonce")
         if self._outbox is not None or not isinstance(nonce, str):
             return
-        outbox = self._outbox = Outbox(nonce, [self._app, b"/tmp"])
-        globs, limit, timeout = (command.get(key) for key in ("artifacts", "log_limit_bytes", "end_timeout_seconds"))
-        self._globs = [glob for glob in globs if isinstance(glob, str)] if isinstance(globs, list) else []
-        self._log_limit_bytes = limit if isinstance(limit, int) else 0
-        disk = command.get("disk_limit_bytes")
-        if isinstance(disk, int) and disk > 0:
-            self._disk = DiskWatch(self._app, disk)
-        self._end_timeout = float(timeout) if isinstance(timeout, (int, float)) else END_TIMEOUT_SECONDS
+        boot = Boot(command, nonce, END_TIMEOUT_SECONDS)
+        outbox = self._outbox = Outbox(boot.nonce, [self._app, b"/tmp"])
+        self._globs, self._end_timeout = boot.globs, boot.end_timeout_seconds
+        if boot.disk_limit_bytes > 0:
+            self._disk = DiskWatch(self._app, boot.disk_limit_bytes)
         python = ".".join(str(part) for part in sys.version_info[:3])
         outbox.add("boot", {"runner": RUNNER, "python": python, "isolation": facts.isolation()})
         for message in self._notices:
             outbox.add("notice", {"level": "error", "message": message})
         if self._child.failure:
             outbox.add("notice", {"level": "error", "message": f"The crew could not be started: {self._child.failure}"})
-        uncut = command.get("uncut")
-        whole = tuple(text.encode("utf-8", "surrogatepass") for text in uncut) if isinstance(uncut, list) else ()
-        self._streams = {
-            self._child.stdout: LogStream("stdout", outbox, whole),
-            self._child.stderr: LogStream("stderr", outbox, whole),
-        }
-        if self._exit is not None:
-            self._exit_at = time.monotonic()
-        fields = ("env", "entrypoint", "framework", "check")  # never the nonce
-        self._send_to_crew(
-            {
-                "op": "boot",
-                "app": os.fsdecode(self._app),
-                **{key: command.get(key) for key in fields},
-            }
-        )
+        named = {self._child.stdout: "stdout", self._child.stderr: "stderr"}
+        self._streams = CrewStreams(named, outbox, self._poller, boot.uncut, boot.log_limit_bytes)
+        if self._reaper.exit is not None:
+            self._reaper.exit_at = time.monotonic()
+        self._send_to_crew({"op": "boot", "app": os.fsdecode(self._app), **boot.for_crew})
 
     def _send_to_crew(self, message: "dict[str, object]") -> None:
         self._to_crew += dumps(message).encode("utf-8", "replace") + b"\n"
@@ -324,43 +277,22 @@ class Session:
 
     # -- the crew
 
-    def _read_stream(self, fd: int, now: float) -> None:
-        try:
-            data = os.read(fd, PIECE_BYTES)
-        except BlockingIOError:
-            return
-        if not data:
-            self._close_stream(fd)
-            return
-        # Many small writes one after the other become one frame: let them gather while they come this fast.
-        if len(data) < _BURST_BYTES and now - self._read_at.get(fd, 0.0) < _BURST_SECONDS * 2:
-            self._muted[fd] = now + _BURST_SECONDS
-        self._read_at[fd] = now
-        self._take_log(fd, data, now)
-
     def _drain(self, now: float) -> None:
         """Take what is in the crew's pipes at this moment, and no more."""
-        for fd in list(self._streams):
-            waiting = int.from_bytes(fcntl.ioctl(fd, _FIONREAD, b"\0\0\0\0"), sys.byteorder)
-            while waiting > 0:
-                data = os.read(fd, min(waiting, PIECE_BYTES))
-                waiting -= len(data)
-                self._take_log(fd, data, now)
+        if self._streams is not None:
+            self._streams.drain(now)
+            self._hold_to_its_limit()
 
-    def _take_log(self, fd: int, data: bytes, now: float) -> None:
-        if self._log_stopped:
-            return
-        self._streams[fd].feed(data, now)
-        self._log_bytes += len(data)
-        if 0 < self._log_limit_bytes < self._log_bytes:
-            self._stop_log()
+    def _hold_to_its_limit(self) -> None:
+        if self._streams is not None and self._streams.is_over and not self._log_stopped:
+            self._stop_log(self._streams.limit_bytes)
 
-    def _stop_log(self) -> None:
+    def _stop_log(self, limit_bytes: int) -> None:
         """The crew writes more than its project may: it is ended here, before the engine's daemon pays for it."""
         self._log_stopped = True
         self._end_crew(
             "log_limit",
-            f"The crew wrote more than {self._log_limit_bytes:,} bytes to its log",
+            f"The crew wrote more than {limit_bytes:,} bytes to its log",
             "Write bulk data to a file under /app/artifacts instead of printing it.",
         )
 
@@ -375,15 +307,8 @@ class Session:
         self._notice("error", f"{message}: stopped.")
         error = {"code": code, "message": f"{message}.", "hint": hint, "traceback": None}
         self._result({"ok": False, "error": error})
-        self._kill_crew(SIGKILL)
-        self._kill_the_rest()
-
-    def _close_stream(self, fd: int) -> None:
-        self._streams[fd].close()
-        self._watch(fd, 0)
-        self._muted.pop(fd, None)
-        os.close(fd)
-        del self._streams[fd]
+        self._reaper.kill(SIGKILL)
+        self._reaper.kill_all()
 
     def _read_claims(self, now: float) -> None:
         try:
@@ -416,7 +341,7 @@ class Session:
 
     def _close_channel(self) -> None:
         if self._child.channel >= 0:
-            self._watch(self._child.channel, 0)
+            self._poller.watch(self._child.channel, 0)
             os.close(self._child.channel)
             self._child.channel = -1
 
@@ -430,7 +355,7 @@ class Session:
         if self._outbox is not None:
             self._outbox.add("notice", {"level": level, "message": message})
 
-    # -- processes
+    # -- the end
 
     def _take_signals(self) -> None:
         try:
@@ -440,53 +365,32 @@ class Session:
         if SIGTERM in numbers:
             if self._sigterm_at is None:
                 self._sigterm_at = time.time_ns() // 1_000_000
-            self._kill_crew(SIGTERM)
-        self._reap()
-
-    def _kill_crew(self, number: int) -> None:
-        if self._exit is None:
-            try:
-                os.killpg(self._child.pid, number)
-            except OSError:
-                pass
-
-    def _reap(self) -> bool:
-        """Take the ended children; whether there are others."""
-        while True:
-            try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
-            except ChildProcessError:
-                return False
-            if pid == 0:
-                return True
-            if pid == self._child.pid and self._exit is None:
-                code = os.waitstatus_to_exitcode(status)
-                self._exit = (code, None) if code >= 0 else (None, -code)
-                self._exit_at = time.monotonic()
+            self._reaper.kill(SIGTERM)
+        self._reaper.reap()
 
     def _finish(self, now: float) -> None:
         """The crew's main process is gone: bring everything in, then say ``end``."""
-        outbox = self._outbox
+        outbox, streams, exit_at = self._outbox, self._streams, self._reaper.exit_at
         assert outbox is not None
-        held_open = bool(self._streams) or self._child.channel >= 0
-        given_up = now >= self._exit_at + self._end_timeout
+        assert streams is not None
+        held_open = streams.is_open or self._child.channel >= 0
+        given_up = now >= exit_at + self._end_timeout
         if outbox.full and not given_up:
             return  # nobody reads; what is in the pipes waits there
         if self._killed_at is None:
-            if held_open and now < self._exit_at + STRAGGLER_SECONDS:
+            if held_open and now < exit_at + STRAGGLER_SECONDS:
                 return
             self._killed_at = now
-            self._kill_the_rest()
-        if (held_open or self._reap()) and now < self._killed_at + GIVE_UP_SECONDS and not given_up:
+            self._reaper.kill_all()
+        if (held_open or self._reaper.reap()) and now < self._killed_at + GIVE_UP_SECONDS and not given_up:
             return
         self._drain(now)
-        for fd in list(self._streams):
-            self._close_stream(fd)
+        streams.close()
         self._close_channel()
         if self._disk is not None:
             self._disk_bytes = self._disk.measure(MEASURE_SECONDS)
         self._collect()
-        code, number = self._exit or (None, None)
+        code, number = self._reaper.exit or (None, None)
         used = facts.cgroup()
         if code == 0 and used["oom_kills"]:  # with another exit it is the run's error
             self._notice("warning", "A child was killed at the run's limit of memory: [run] memory in crewship.toml.")
@@ -506,21 +410,12 @@ class Session:
         )
         self._end_at = now
 
-    def _kill_the_rest(self) -> None:
-        try:
-            if os.getpid() == 1:
-                os.kill(-1, SIGKILL)
-            elif self._child.pid:
-                os.killpg(self._child.pid, SIGKILL)
-        except OSError:
-            pass
-
     def _collect(self) -> None:
         assert self._outbox is not None
         left = workspace.collect(self._app, self._source, self._globs)
         for fields in self._artifacts.take_all():
             self._outbox.add("artifact", fields)
-        self._watch(self._artifacts.fd, 0)
+        self._poller.watch(self._artifacts.fd, 0)
         self._artifacts.close()
         if left:
             self._notice("warning", workspace.left_behind(left))

@@ -4,9 +4,13 @@
 
 A project that cannot be built is a result of a step, not an activity failure: it is never tried again, and the project's
 current deployment stays current.
+
+A cancel, and a host that is gone for good, take back the step that waits for a worker; one that is at work goes on to its end,
+which a build that is told to stop reaches at once.
 """
 
 from datetime import timedelta
+from typing import TypeVar
 
 from temporalio import workflow
 from temporalio.common import RetryPolicy
@@ -30,6 +34,8 @@ with workflow.unsafe.imports_passed_through():
     from crewship.temporal import STATUS
     from workflows.logged import Logged
 
+T = TypeVar("T")
+
 RETRY = RetryPolicy(initial_interval=timedelta(milliseconds=200), maximum_interval=timedelta(seconds=10))
 BUILD_RETRY = RetryPolicy(
     initial_interval=timedelta(seconds=1), maximum_interval=timedelta(seconds=10), maximum_attempts=5
@@ -37,6 +43,11 @@ BUILD_RETRY = RetryPolicy(
 
 
 _CANCELED = RunError(code="canceled", message="The deployment was canceled")
+_HOST_LOST = RunError(
+    code="host_lost",
+    message="The host that was to build it cannot be reached any more",
+    hint="see that a worker of the host runs (crewship doctor), then deploy again",
+)
 
 
 @workflow.defn(name="Deploy")
@@ -45,10 +56,16 @@ class DeployWorkflow(Logged):
     def __init__(self, deploy: DeployInput) -> None:
         super().__init__()
         self.deploy = deploy
+        self.is_host_lost = False
 
     @workflow.signal(description="Stop the build")
     def cancel(self, cancel: CancelInput) -> None:
         self.cancel_requested = True
+
+    @workflow.signal(description="The host that builds is gone for good")
+    def host_lost(self, host: str) -> None:
+        workflow.set_current_details(f"host {host} is gone")
+        self.is_host_lost = True
 
     @workflow.run
     async def run(self, deploy: DeployInput) -> DeployResult:
@@ -94,31 +111,58 @@ class DeployWorkflow(Logged):
             ):
                 if self._is_canceled():
                     return _CANCELED
-                result: StepResult = await workflow.execute_activity_method(
-                    step,
-                    ref,
-                    task_queue=contracts.host_queue(self.deploy.host),
-                    heartbeat_timeout=timedelta(seconds=10),
-                    start_to_close_timeout=timedelta(minutes=minutes),
-                    retry_policy=BUILD_RETRY,
-                    summary=summary,
+                result: StepResult = await self._done(
+                    workflow.start_activity_method(
+                        step,
+                        ref,
+                        task_queue=contracts.host_queue(self.deploy.host),
+                        heartbeat_timeout=timedelta(seconds=10),
+                        start_to_close_timeout=timedelta(minutes=minutes),
+                        retry_policy=BUILD_RETRY,
+                        cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+                        summary=summary,
+                    )
                 )
                 if result.error is not None:
                     return result.error
             if self._is_canceled():
                 return _CANCELED
-            await workflow.execute_activity_method(
-                DeploymentActivities.mark_ready,
-                ActivateInput(deployment_id=self.deploy.deployment_id, actor=self.deploy.actor),
-                task_queue=contracts.host_queue(self.deploy.host),
-                start_to_close_timeout=timedelta(minutes=1),
-                retry_policy=RETRY,
-                summary="mark it ready" + (", make it current" if self.deploy.activate else ""),
+            await self._done(
+                workflow.start_activity_method(
+                    DeploymentActivities.mark_ready,
+                    ActivateInput(deployment_id=self.deploy.deployment_id, actor=self.deploy.actor),
+                    task_queue=contracts.host_queue(self.deploy.host),
+                    start_to_close_timeout=timedelta(minutes=1),
+                    retry_policy=RETRY,
+                    cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+                    summary="mark it ready" + (", make it current" if self.deploy.activate else ""),
+                )
             )
         except ActivityError:
+            if self.is_host_lost:
+                return _HOST_LOST
+            if self.cancel_requested:
+                return _CANCELED
             return RunError(
                 code="infrastructure",
                 message="The platform could not finish the build",
                 hint="look at the worker's log and the Temporal UI; crewship doctor",
             )
         return None
+
+    async def _done(self, step: "workflow.ActivityHandle[T]") -> T:
+        """The step's result. It is taken back on a cancel, and when its host is lost: at once when no worker has it, within its
+        heartbeat's time when the one that had it is gone. One that is at work ends as it does.
+
+        Raises:
+            ActivityError: it has failed for good, or was taken back.
+        """
+        await workflow.wait_condition(lambda: step.done() or self.is_host_lost or self.cancel_requested)
+        if not step.done() and (self.is_host_lost or workflow.patched("cancel-takes-back")):
+            step.cancel()
+        await workflow.wait_condition(lambda: step.done() or self.is_host_lost)
+        if not step.done():
+            step.cancel()
+        result = await step
+        self.is_host_lost = False  # it was there after all
+        return result

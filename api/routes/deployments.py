@@ -3,8 +3,7 @@
 import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass
-from typing import Annotated, Any, BinaryIO
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import Field
@@ -16,10 +15,10 @@ from api.auth import Caller, DeployCaller, ReadCaller
 from api.idempotency import IdempotencyKey, claim, digest, release
 from api.lookups import check_project_name, get_deployment, get_project, require_live
 from api.pages import CursorQuery, LimitQuery, cut, decode_moment, encode_cursor
+from api.sources import HOW_TO_SEND, Source, done, find, take
 from api.state import Platform, PlatformDep
 from api.wire import ErrorRead, Events, Read, Time
-from crewship import audit, limits, source
-from crewship.config import load
+from crewship import audit
 from crewship.contracts import DeployInput, DeploymentStatus, RecognizeInput, host_queue
 from crewship.db import ensure_project
 from crewship.errors import InvalidRequest, NotFound, Unavailable, Unprocessable
@@ -27,12 +26,9 @@ from crewship.hosts import require_engine
 from crewship.ids import new_id
 from crewship.models import Deployment, Idempotency, Project
 from crewship.objects import source_key
-from crewship.storage import ObjectMissing, ObjectStore
-from crewship.streams import as_file
 
 router = APIRouter(tags=["deployments"])
 
-_HOW_TO_SEND = "send the project as multipart/form-data with a file in the field source (.tar.gz); crewship deploy does"
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 _UPLOAD_BODY: Mapping[str, Any] = {
@@ -47,7 +43,7 @@ _UPLOAD_BODY: Mapping[str, Any] = {
                         "source_sha256": {
                             "type": "string",
                             "description": "Instead of `source`: digest of an archive that the project was deployed from "
-                            "before; 404 `source_unknown` asks for the archive itself",
+                            "before, or whose parts it has; 404 `source_unknown` and 409 `upload_incomplete` ask for the archive",
                         },
                         "name": {"type": "string", "description": "Which [deployments.<name>] table is meant"},
                     },
@@ -110,13 +106,6 @@ class DeploymentPage(Read):
     next_cursor: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class _Upload:
-    sha256: str
-    config: dict[str, Any]
-    warnings: tuple[str, ...]
-
-
 @router.post(
     "/projects/{project}/deployments",
     status_code=202,
@@ -144,22 +133,26 @@ async def create_deployment(
     await platform.make_store()
     async with _form(request) as form:
         file, name, sha256 = form.get("source"), form.get("name"), form.get("source_sha256")
+        table = str(name) if name else None
         if isinstance(file, UploadFile):
-            upload = await platform.with_store(lambda _: _take(platform, file.file, name if name else None))
+            upload = await platform.with_store(lambda _: take(platform, file.file, table))
         elif isinstance(sha256, str) and _SHA256.fullmatch(sha256):
-            upload = await _find(platform, project, sha256, name if name else None)
+            upload = await find(platform, project, sha256, table)
         else:
             raise Unprocessable(
                 "/source: is missing",
                 errors=[{"pointer": "/source", "detail": "is missing"}],
-                hint=_HOW_TO_SEND,
+                hint=HOW_TO_SEND,
             )
     scope = f"deployments:{project}:{caller.key_id}"
     if not force and (same := await _unchanged(platform, project, upload, scope, key)) is not None:
         response.headers["Location"] = f"/v1/deployments/{same.id}"
         response.status_code = 200
+        await done(platform, upload)
         return same
-    return await _record(platform, caller, project, upload, activate, scope, key, str(name or ""), response)
+    deployment = await _record(platform, caller, project, upload, activate, scope, key, str(name or ""), response)
+    await done(platform, upload)
+    return deployment
 
 
 @asynccontextmanager
@@ -175,58 +168,12 @@ async def _form(request: Request) -> AsyncIterator[FormData]:
         except HTTPException as error:
             if error.status_code != 400:
                 raise
-            raise InvalidRequest(f"The form cannot be read: {error.detail}", hint=_HOW_TO_SEND) from error
+            raise InvalidRequest(f"The form cannot be read: {error.detail}", hint=HOW_TO_SEND) from error
         yield form
 
 
-def _take(platform: Platform, file: BinaryIO, name: object) -> _Upload:
-    """Check the upload, then keep it. In a thread; the file is on disk if it is large."""
-    file.seek(0)
-    upload = _checked(platform, file, name)
-    file.seek(0)
-    platform.store.put(source_key(upload.sha256), file)
-    return upload
-
-
-def _checked(platform: Platform, file: BinaryIO, name: object) -> _Upload:
-    summary = source.check(file, source.Limits.of(platform.settings.max_source_bytes))
-    config = load(summary.config, str(name) if name is not None else None)
-    limits.check(config, platform.settings)
-    return _Upload(summary.sha256, config.model_dump(mode="json"), summary.warnings)
-
-
-async def _find(platform: Platform, project: str, sha256: str, name: object) -> _Upload:
-    """The upload that was kept of an earlier deployment of the same project: a digest that is known is no right to the source
-    of another one.
-
-    Raises:
-        NotFound: there is none (``source_unknown``).
-    """
-
-    def is_known(session: Session) -> bool:
-        known = select(Deployment.id).where(
-            Deployment.project == project,
-            Deployment.source_sha256 == sha256,
-            col(Deployment.source_removed_at).is_(None),
-        )
-        return session.exec(known.limit(1)).first() is not None
-
-    def read(store: ObjectStore) -> _Upload | None:
-        with suppress(ObjectMissing):
-            upload = _checked(platform, as_file(store.open(source_key(sha256))), name)
-            return upload if upload.sha256 == sha256 else None
-        return None
-
-    upload = await platform.with_store(read) if await platform.transact(is_known) else None
-    if upload is None:
-        raise NotFound(
-            f"The project has no source with the digest {sha256[:12]}…", code="source_unknown", hint=_HOW_TO_SEND
-        )
-    return upload
-
-
 async def _unchanged(
-    platform: Platform, project: str, upload: _Upload, scope: str, key: str | None
+    platform: Platform, project: str, upload: Source, scope: str, key: str | None
 ) -> DeploymentRead | None:
     """The current deployment, if that is what would be built; None when it is another one or cannot be told."""
 
@@ -261,7 +208,7 @@ async def _record(
     platform: Platform,
     caller: Caller,
     project: str,
-    upload: _Upload,
+    upload: Source,
     activate: bool,
     scope: str,
     key: str | None,

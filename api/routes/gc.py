@@ -17,7 +17,7 @@ _TAKEN = 50
 
 class RemovalRead(Read):
     kind: str
-    """`run`, `artifacts`, `log`, `source`, `image`, `dependencies`, `volume` or `network`."""
+    """`run`, `artifacts`, `log`, `source`, `upload`, `image`, `dependencies`, `volume` or `network`."""
     name: str
     why: str
     bytes: int | None

@@ -1,4 +1,4 @@
-"""``python -m crewship.provision [all|engine|temporal|base|squid|minio ...]``: get what the platform needs, and say how.
+"""``python -m crewship.provision [all|engine|temporal|base|squid|minio|runsc ...]``: get what the platform needs, and say how.
 
 Everything that is made here is kept: a second call finds it and takes a second.
 """
@@ -12,18 +12,19 @@ from crewship.provision.engine import connect, ensure_engine
 from crewship.provision.errors import ProvisionError
 from crewship.provision.minio import ensure_minio
 from crewship.provision.progress import progress_for
+from crewship.provision.runsc import ensure_runsc
 from crewship.provision.squid import ensure_squid
 from crewship.provision.temporal import ensure_temporal
 from crewship.settings import Settings
 
 _PLATFORM = ("engine", "temporal", "base", "squid")
-"""What ``crewship dev`` needs; MinIO is for tests only."""
+"""What ``crewship dev`` needs; MinIO and gVisor's runsc are for tests only."""
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Provision what ``arguments`` name; the exit code."""
     parser = argparse.ArgumentParser("crewship.provision", description="Get what the platform needs on this machine.")
-    parser.add_argument("parts", nargs="*", choices=["all", *_PLATFORM, "minio"], default="all")
+    parser.add_argument("parts", nargs="*", choices=["all", *_PLATFORM, "minio", "runsc"], default="all")
     chosen = parser.parse_args(arguments).parts
     parts = {chosen} if isinstance(chosen, str) else set(chosen)
     if "all" in parts:
@@ -60,6 +61,8 @@ def _provision(parts: set[str]) -> None:
             print(f"! {error.detail}: {error.hint}", file=sys.stderr)  # noqa: T201
     if "minio" in parts:
         found["MinIO"] = ensure_minio(settings.cache_dir, progress)
+    if "runsc" in parts:
+        found["gVisor"] = ensure_runsc(settings.cache_dir, progress)
     for name, value in found.items():
         print(f"✓ {name}: {value}", file=sys.stderr)  # noqa: T201
 

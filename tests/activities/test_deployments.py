@@ -1,6 +1,9 @@
 """What a host knows about its deployments."""
 
 from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -9,10 +12,14 @@ from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
 from activities.deployments import DeploymentActivities
-from crewship.contracts import RecognizeInput
+from crewship import contents
+from crewship.clock import now
+from crewship.contracts import CloseDeploymentInput, RecognizeInput, RunError
 from crewship.db import session as transaction
 from crewship.errors import Unavailable
+from crewship.folder_storage import FolderStore
 from crewship.models import Deployment
+from crewship.system_packages import SystemPackages
 
 
 @dataclass
@@ -93,3 +100,43 @@ def test_nothing_can_be_told_without_the_engine(activities: DeploymentActivities
     with pytest.raises(ApplicationError) as caught:
         recognized(activities)
     assert caught.value.type == "Unavailable"
+
+
+def test_the_lock_of_the_last_deployment_with_the_same_dependencies(
+    activities: DeploymentActivities, database: Engine, tmp_path: Path
+) -> None:
+    store = FolderStore(tmp_path / "objects")
+    store.create()
+    activities._store = store
+    common: dict[str, Any] = {"project": "crew", "host": "h", "source_key": "s", "source_sha256": "0"}
+    with transaction(database) as session:
+        session.add_all(
+            Deployment(id=f"dep_{name}", dependency_key=key, created_at=now() + timedelta(hours=hours), **common)
+            for name, key, hours in (("old", "a", 1), ("new", "a", 2), ("other", "b", 3), ("unbuilt", "c", 4))
+        )
+    for name in ("old", "new", "other"):
+        build = contents.Build("base", "sha256:0", "3.11.2", f"{name}==1\n", SystemPackages.parse(b"", b""))
+        contents.keep_build(store, f"dep_{name}", build)
+    assert activities._kept_lock("a") == "new==1\n"
+    assert activities._kept_lock("b") == "other==1\n"
+    assert activities._kept_lock("c") is None
+    assert activities._kept_lock("d") is None
+
+
+@pytest.mark.parametrize(("ready", "status"), [(False, "failed"), (True, "ready")])
+def test_what_was_marked_ready_stays_so_when_its_host_is_lost(
+    activities: DeploymentActivities, database: Engine, monkeypatch: pytest.MonkeyPatch, ready: bool, status: str
+) -> None:
+    with transaction(database) as session:
+        row = session.get_one(Deployment, "dep_2")
+        row.status, row.ready_at = ("ready", now()) if ready else ("building", None)
+        session.add(row)
+    monkeypatch.setattr("activities.deployments.archive_log", lambda *_, **__: 5)
+    tail: Any = SimpleNamespace(publish=lambda *_: None)
+    activities._tail = tail
+    error = RunError(code="host_lost", message="The host cannot be reached any more")
+    activities._close(CloseDeploymentInput(deployment_id="dep_2", error=error, at="2026-01-01T00:00:00.000Z"))
+    with transaction(database) as session:
+        row = session.get_one(Deployment, "dep_2")
+        assert (row.status, row.last_seq) == (status, 5)
+        assert (row.error or {}).get("code") == (None if ready else "host_lost")

@@ -1,7 +1,7 @@
 """What is planned is taken, once, and never what came into use meanwhile."""
 
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import datetime, time, timedelta
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,7 +20,8 @@ from crewship.engine import Engine, ImageState
 from crewship.errors import Conflict
 from crewship.events import GENESIS, Draft, render
 from crewship.folder_storage import FolderStore
-from crewship.models import Activation, Artifact, AuditEntry, Deployment, Project, Run, RunLabel
+from crewship.models import Activation, Artifact, AuditCut, AuditEntry, Deployment, Project, Run, RunLabel, Upload
+from crewship.objects import part_key
 from crewship.projects import rollback_target, switch
 from crewship.settings import Settings
 
@@ -97,6 +98,42 @@ class Collecting:
 
     def host(self, limit: int = 100, *, dry_run: bool = False) -> GarbageResult:
         return ActivityEnvironment().run(self.activities.collect_on_host, GarbageInput(dry_run=dry_run, limit=limit))
+
+
+def test_old_entries_of_the_audit_log(database: Database, store: FolderStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once a day, in pieces, and told of by an entry that stays."""
+    monkeypatch.setattr("activities.garbage._AUDIT_BATCH", 2)
+    for days in (45, 40, 35, 31.5, 28, 0):
+        add(database, AuditEntry(at=now() - timedelta(days=days), action="key.created", actor="a", target=str(days)))
+
+    def left() -> list[str | None]:
+        with session(database) as rows:
+            return list(rows.exec(select(AuditEntry.target).where(AuditEntry.action == "key.created")))
+
+    assert Collecting(database, store, Host()).records().removals == [], "kept for ever unless somebody says otherwise"
+    collecting = Collecting(database, store, Host(), audit_retention_days=30)
+    [shown] = collecting.records(dry_run=True).removals
+    assert (shown.kind, shown.why) == ("audit", "4 entries are over 30 days old")
+    assert datetime.fromisoformat(shown.name).time() == time(0)
+    assert len(left()) == 6
+
+    taken = collecting.activities._take_audit
+
+    def killed(cut: str) -> None:
+        raise ConnectionError("killed behind the note")
+
+    monkeypatch.setattr(collecting.activities, "_take_audit", killed)
+    with pytest.raises(ConnectionError):
+        collecting.records()
+    monkeypatch.setattr(collecting.activities, "_take_audit", taken)
+    for _ in range(2):
+        collecting.records()
+        assert left() == ["28", "0"]
+    with session(database) as rows:
+        notes = rows.exec(select(AuditEntry.before).where(AuditEntry.action == "garbage.removed")).all()
+        cuts = rows.exec(select(AuditCut)).all()
+    assert [[found["why"] for found in (note or {})["removals"]] for note in notes] == [[shown.why], [shown.why]]
+    assert len(cuts) == 1
 
 
 def test_runs_logs_and_artifacts(database: Database, store: FolderStore) -> None:
@@ -197,3 +234,34 @@ def test_what_became_current_after_the_plan_stays(database: Database, store: Fol
         switch(rows, "crew", "dep_3", Actor(key_id="key_1"), kind="rollback")
     with session(database) as rows:
         assert rows.get_one(Project, "crew").current_deployment_id == "dep_1"
+
+
+def test_uploads_that_nobody_goes_on_with(database: Database, store: FolderStore) -> None:
+    abandoned, fresh, stray = ("a" * 64, "b" * 64, "c" * 64)
+    for digest in (abandoned, fresh, stray):
+        for number in range(2):
+            store.put(part_key("crew", digest, number), b"12345")
+    two_days_ago = now() - timedelta(days=2)
+    add(
+        database,
+        Upload(project="crew", source_sha256=abandoned, size_bytes=10, touched_at=two_days_ago),
+        Upload(project="crew", source_sha256=fresh, size_bytes=10, created_at=two_days_ago),
+    )
+    collecting = Collecting(database, store, Host())
+    shown = collecting.records(dry_run=True)
+    assert [(r.kind, r.name, r.bytes) for r in shown.removals] == [
+        ("upload", f"crew/{abandoned}", 10), ("upload", f"crew/{stray}", 10),
+    ]  # fmt: skip
+    assert len(list(store.list("uploads/"))) == 6
+    assert collecting.records().removals == shown.removals
+    assert collecting.records().removals == []
+    assert {found.key for found in store.list("")} == {part_key("crew", fresh, number) for number in range(2)}
+    with session(database) as rows:
+        assert list(rows.exec(select(Upload.source_sha256))) == [fresh]
+
+
+def test_an_upload_that_went_on_after_the_plan_stays(database: Database, store: FolderStore) -> None:
+    add(database, Upload(project="crew", source_sha256="a" * 64, size_bytes=5))
+    store.put(part_key("crew", "a" * 64, 0), b"12345")
+    Collecting(database, store, Host()).activities._take_upload(f"crew/{'a' * 64}")
+    assert len(list(store.list("uploads/"))) == 1

@@ -34,6 +34,8 @@ CHANGES: list[tuple[str, str, str, dict[str, Any], list[str]]] = [
 ELSEWHERE = {
     ("post", "/v1/projects/{project}/rollback"): "the worker's switch writes it, in its transaction (tests/crewship)",
     ("post", "/v1/deployments/{deployment_id}/promote"): "as a rollback",
+    ("post", "/v1/projects/{project}/uploads"): "nothing comes of it before a deployment does, which has its entry",
+    ("put", "/v1/projects/{project}/uploads/{sha256}/parts/{number}"): "likewise",
     ("post", "/v1/gc"): "the worker writes what went (tests/activities)",
     ("post", "/v1/runs/{run_id}/stream-token"): "changes nothing",
 }

@@ -25,6 +25,12 @@ from tests.api.test_runs import (  # noqa: F401
     test_runs_that_come_at_once_do_not_take_a_place_twice,
     test_the_first_key_is_stored_hashed,
 )
+from tests.api.test_uploads import (  # noqa: F401
+    small_parts,
+    test_a_source_in_parts_becomes_a_deployment,
+    test_two_that_begin_the_same_at_once,
+    test_uploads_that_nobody_goes_on_with_make_room,
+)
 from tests.fixtures.postgres import postgres_server, postgres_url  # noqa: F401
 
 pytestmark = pytest.mark.server

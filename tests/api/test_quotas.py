@@ -174,3 +174,35 @@ async def test_a_stream_keeps_its_own(served: Api) -> None:
         assert response.headers.get_list("cache-control") == ["no-cache, no-transform"]
         assert response.headers["ratelimit"]
         assert response.headers["x-content-type-options"] == "nosniff"
+
+
+async def test_a_stream_costs_one_request_and_goes_on_when_none_is_left(settings: Settings, tmp_path: Path) -> None:
+    """However many events it has, live or archived, and whatever else its key asks for meanwhile."""
+    from tests.api.test_runs import run
+
+    limited = settings.model_copy(update={"rate_limit_per_minute": 4})
+    name = "run_000000000001"
+    async with running(limited, tmp_path, served=True) as api:
+        fill(api)
+        api.add(run(1, status="running"))
+        log = api.live_log(f"run-{name}")
+        log.write(*map(str, range(10)))
+        headers = {"Accept": "application/x-ndjson"}
+        async with api.http.stream("GET", f"/v1/runs/{name}/events", headers=headers) as live:
+            assert live.headers["ratelimit"].startswith('"key";r=3')
+            lines = live.aiter_lines()
+            first = [await anext(lines) for _ in range(10)]
+            for _ in range(2):
+                assert (await api.http.get("/v1/runs")).status_code == 200
+            async with api.http.stream("GET", f"/v1/runs/{name}/events", headers=headers) as last:
+                assert (await api.http.get("/v1/runs")).status_code == 429
+                for batch in range(20):
+                    log.write(*(f"{batch} {number}" for number in range(100)))
+                api.close_log(log)
+                rest = [line async for line in lines]
+                whole = [line async for line in last.aiter_lines()]
+        assert first + rest == whole
+        assert len(whole) == 10 + 20 * 100 + 1
+        refused = await api.http.get(f"/v1/runs/{name}/events", headers=headers)
+        assert refused.status_code == 429
+        assert int(refused.headers["retry-after"]) > 0

@@ -15,6 +15,7 @@ from typing import Any
 import uvicorn
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
+from starlette.requests import ClientDisconnect
 
 from crewship.events import GENESIS, TERMINAL, Draft, parse, render, seek
 from crewship.redaction import is_redacted
@@ -76,6 +77,11 @@ class Platform:
         """``force`` of each cancel."""
         self.sources: dict[str, bytes] = {}
         """Digest → archive that was sent before."""
+        self.parts: dict[str, dict[int, bytes]] = {}
+        """Digest → parts of an upload that was begun."""
+        self.part_bytes = 1_000_000
+        self.puts: list[int] = []
+        """Number of each part that came."""
         self.unchanged: str | None = None
         """The deployment that any source is recognized as."""
         self.build_cancels: list[str] = []
@@ -167,7 +173,10 @@ class Platform:
 
         @app.middleware("http")
         async def guard(request: Request, call_next: Any) -> Any:
-            body = await request.body()
+            try:
+                body = await request.body()
+            except ClientDisconnect:
+                return Response(status_code=400)
             is_json = "json" in request.headers.get("content-type", "")
             query = f"?{request.url.query}" if request.url.query else ""
             self.requests.append((request.method, request.url.path + query, json.loads(body) if is_json else None))
@@ -236,6 +245,11 @@ class Platform:
                 source: Any = form.get("source")
                 digest = str(form.get("source_sha256"))
                 content = self.sources.get(digest) if source is None else await source.read()
+            if source is None and content is None and digest in self.parts:
+                there = b"".join(part for _, part in sorted(self.parts[digest].items()))
+                if hashlib.sha256(there).hexdigest() != digest:
+                    return problem(409, "upload_incomplete", "parts are missing")
+                content = there
             if content is None:
                 return problem(404, "source_unknown", "the project has no such source")
             if source is None and self.unchanged is not None and "force" not in request.query_params:
@@ -251,6 +265,24 @@ class Platform:
             self.deployments[dep_id] = final
             self.logs[dep_id] = self.next_build
             return final | {"status": "pending", "ready_at": None, "current": False, "error": None}
+
+        @app.post("/v1/projects/{name}/uploads")
+        async def begin(name: str, request: Request) -> Any:
+            body = await request.json()
+            there = self.parts.setdefault(body["source_sha256"], {})
+            count = -(-body["size_bytes"] // self.part_bytes)
+            return body | {
+                "part_bytes": self.part_bytes,
+                "missing": [number for number in range(count) if number not in there],
+            }
+
+        @app.put("/v1/projects/{name}/uploads/{digest}/parts/{number}")
+        async def put(name: str, digest: str, number: int, request: Request) -> Any:
+            if digest not in self.parts:
+                return problem(404, "upload_not_found", "there is no such upload")
+            self.parts[digest][number] = await request.body()
+            self.puts.append(number)
+            return Response(status_code=204)
 
         @app.get("/v1/projects/{name}/deployments")
         def deployments(name: str) -> Any:

@@ -61,6 +61,34 @@ def test_a_build_that_fails_says_what_where_and_how_to_mend(crewship: Any, platf
     ]
 
 
+def test_what_an_installer_says_is_said_once(crewship: Any, platform: Platform, project: Path) -> None:
+    log = Log()
+    log.write(0, "build.started")
+    step(log, 100, "dependencies", "started")
+    for line in (
+        "error: Failed to build `x==1`",
+        "  cause: it returned an error",
+        "",
+        "    [stderr]",
+        "    no compiler",
+    ):
+        log.write(900, "log", message=line, level="info", stream="stderr")
+    step(log, 3000, "dependencies", "failed", duration_ms=2900, cached=False)
+    log.write(3000, "deployment.failed", deployment_id="dep_new1")
+    platform.next_build = log
+    message = "Failed to build `x==1`: it returned an error [stderr] no compiler"
+    error = {"code": "build_failed", "message": message, "hint": "see the log", "traceback": None}
+    platform.next_deployment = {"status": "failed", "error": error, "current": False}
+    lines = crewship("deploy").stderr.splitlines()
+    assert lines[lines.index("   3.0s  ✗ dependencies  2.9 s") + 1 :] == [
+        "      [stderr]",
+        "      no compiler",
+        "error: Failed to build `x==1`: it returned an error [build_failed]",
+        "hint: see the log",
+        "✗ dep_new1 failed; what was current stays current",
+    ]
+
+
 def test_json_is_the_deployment(crewship: Any, platform: Platform, project: Path) -> None:
     assert json.loads(crewship("deploy", "--json").stdout) == platform.deployments["dep_new1"]
 

@@ -70,11 +70,12 @@ def test_show(crewship: Any, run: dict[str, Any]) -> None:
 
 def test_isolation_in_words() -> None:
     facts = {
-        "source": "inside", "uid": 1000, "gid": 1000, "cap_eff": "0000000000000000", "cap_bnd": "0000000000000000",
+        "source": "inside", "kernel": "4.19.0-gvisor", "uid": 1000, "gid": 1000,
+        "cap_eff": "0000000000000000", "cap_bnd": "0000000000000000",
         "no_new_privs": True, "seccomp": 2, "root_read_only": True, "pids_max": 256, "memory_max_bytes": 1 << 30,
     }  # fmt: skip
     assert isolation_words(facts) == (
-        "uid 1000, gid 1000, no capabilities, no new privileges, seccomp filter, read-only root, "
+        "kernel 4.19.0-gvisor, uid 1000, gid 1000, no capabilities, no new privileges, seccomp filter, read-only root, "
         "256 processes at most, 1 GiB memory at most"
     )
     around = {

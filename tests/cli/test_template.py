@@ -1,6 +1,7 @@
 """New projects from templates: complete, named as asked, and made wholly or not at all."""
 
 import ast
+import json
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -46,13 +47,46 @@ def test_a_project_is_made(crewship: Any, tmp_path: Path, template: str) -> None
     ]
 
 
-def test_the_pins_are_those_that_the_examples_are_tested_with(crewship: Any, tmp_path: Path) -> None:
-    for template in ("crewai", "langgraph"):
-        assert crewship("init", "-t", template, template).exit_code == 0
-    wanted = tomllib.loads((EXAMPLES / "research-crew/pyproject.toml").read_text())["project"]["dependencies"]
-    assert tomllib.loads((tmp_path / "crewai/pyproject.toml").read_text())["project"]["dependencies"] == wanted
-    pins = (EXAMPLES / "graph-agent/requirements.txt").read_text()
-    assert (tmp_path / "langgraph/requirements.txt").read_text() == pins
+@pytest.mark.parametrize(
+    ("template", "example"), [("crewai", "research-crew"), ("langgraph", "graph-agent"), ("python", "report-crew")]
+)
+def test_a_template_says_what_its_example_does(crewship: Any, tmp_path: Path, template: str, example: str) -> None:
+    """The examples are run with every release; what a template says of framework, entrypoint, limits, pins and build is theirs.
+    An example has besides what is its own: a Python, what it excludes, its commands."""
+    assert crewship("init", "--template", template, example).exit_code == 0
+
+    def read(folder: Path, name: str) -> dict[str, Any]:
+        if not (folder / name).exists():
+            return {}
+        text = (folder / name).read_text()
+        document: dict[str, Any] = json.loads(text) if name.endswith(".json") else tomllib.loads(text)
+        return document
+
+    def without(document: dict[str, Any], *paths: str) -> dict[str, Any]:
+        for path in paths:
+            *tables, key = path.split(".")
+            table = document
+            for name in tables:
+                table = table.get(name, {})
+            table.pop(key, None)
+        return document
+
+    made, theirs = tmp_path / example, EXAMPLES / example
+    for name, own in (
+        ("crewship.toml", ("deployment.python", "build")),
+        ("pyproject.toml", ("project.description", "project.scripts")),
+        ("langgraph.json", ("python_version",)),
+    ):
+        assert without(read(made, name), *own) == without(read(theirs, name), *own), name
+    pins, theirs_pins = (folder / "requirements.txt" for folder in (made, theirs))
+    assert pins.exists() == theirs_pins.exists()
+    if template == "langgraph":
+        assert pins.read_text() == theirs_pins.read_text()
+    for package in (path.parent.relative_to(made) for path in made.rglob("__init__.py")):
+        assert (theirs / package / "__init__.py").exists(), package
+    module, _, attribute = load((made / "crewship.toml").read_bytes()).entrypoint.partition(":")
+    for folder in (made, theirs):
+        assert attribute in (folder / f"{module.replace('.', '/')}.py").read_text()
 
 
 def test_nothing_is_overwritten_or_half_made(crewship: Any, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The audit log on both databases: what is in it stays as it is."""
 
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -9,9 +10,10 @@ from sqlalchemy.exc import IntegrityError
 from sqlmodel import select
 
 from crewship import audit, db
+from crewship.clock import now
 from crewship.contracts import Actor
 from crewship.errors import Unavailable
-from crewship.models import ApiKey, AuditEntry, Deployment, Project
+from crewship.models import ApiKey, AuditCut, AuditEntry, Deployment, Project
 from crewship.projects import switch
 from tests.fixtures.postgres import postgres_server, postgres_url  # noqa: F401
 
@@ -71,6 +73,38 @@ def test_the_database_refuses_to_change_it(engine: Engine, statement: str) -> No
         session.execute(text(statement))
     [entry] = entries(engine)
     assert (entry.actor, entry.after) == ("alice", {"scopes": ["read"]})
+
+
+def cut(engine: Engine, days: float) -> None:
+    with db.session(engine) as session:
+        session.add(AuditCut(before=now() - timedelta(days=days)))
+
+
+def test_what_is_older_than_a_cut_may_go_and_nothing_else(engine: Engine) -> None:
+    with db.session(engine) as session:
+        for days in (40, 20, 0):
+            entry = AuditEntry(at=now() - timedelta(days=days), action="key.created", actor="alice", target=str(days))
+            session.add(entry)
+    cut(engine, 30)
+    for condition in ("1 = 1", "target = '20'"):
+        with pytest.raises(IntegrityError, match="append-only"), db.session(engine) as session:
+            session.execute(text(f"DELETE FROM audit WHERE {condition}"))
+    assert {entry.target for entry in entries(engine)} == {"40", "20", "0"}
+    with db.session(engine) as session:
+        session.execute(text("DELETE FROM audit WHERE target = '40'"))
+    with pytest.raises(IntegrityError, match="append-only"), db.session(engine) as session:
+        session.execute(text("UPDATE audit SET at = '2020-01-01'"))  # to make it old enough
+    assert {entry.target for entry in entries(engine)} == {"20", "0"}
+
+
+@pytest.mark.parametrize("statement", ["UPDATE audit_cut SET before = at", "DELETE FROM audit_cut"])
+def test_a_cut_stays_as_it_is_and_spares_a_day(engine: Engine, statement: str) -> None:
+    cut(engine, 1.01)
+    with pytest.raises(IntegrityError, match="append-only"), db.session(engine) as session:
+        session.execute(text(statement))
+    for days in (0.99, 0, -1):
+        with pytest.raises(IntegrityError, match="a day ago"):
+            cut(engine, days)
 
 
 def test_it_outlasts_what_it_tells_of(engine: Engine) -> None:

@@ -218,6 +218,30 @@ def test_poetrys_own_notation_without_a_lock(builder: ImageBuilder, tmp_path: Pa
     assert "three" in broken.message
 
 
+def test_each_of_several_has_what_its_own_file_says(builder: ImageBuilder, tmp_path: Path) -> None:
+    files = local_package("lib", _wheel("lib")) | {
+        "requirements.txt": "six\n",
+        "reader/requirements.txt": "-r ../shared.txt\n../lib\n",
+        "shared.txt": "idna==3.10\n",
+        "writer/pyproject.toml": PROJECT.format('"sniffio==1.3.1"'),
+        "poet/pyproject.toml": POETRY.replace('"^3.0"', '"3.9"'),
+    }
+    log = RecordedLog()
+    reader = build(builder, tmp_path, files, log, build=BuildConfig(requirements="reader/requirements.txt"))
+    assert reader.lock.splitlines()[0] == "idna==3.10"
+    assert reader.lock.splitlines()[1].startswith("lib @ ")
+    assert "Dependencies by reader/requirements.txt" in log.text
+    assert (
+        build(builder, tmp_path, files, build=BuildConfig(requirements="writer/pyproject.toml")).lock
+        == "sniffio==1.3.1\n"
+    )
+    assert build(builder, tmp_path, files, build=BuildConfig(requirements="poet/pyproject.toml")).lock == "idna==3.9\n"
+    writer = {name: text for name, text in files.items() if name == "writer/pyproject.toml"}
+    locked = lock(tmp_path / "locked", {"pyproject.toml": writer["writer/pyproject.toml"]})
+    both = writer | {"writer/uv.lock": locked}
+    assert build(builder, tmp_path, both, build=BuildConfig(requirements="writer/uv.lock")).lock == "sniffio==1.3.1\n"
+
+
 def test_a_repository_without_git(builder: ImageBuilder, tmp_path: Path) -> None:
     files = {"requirements.txt": "thing @ git+https://git.invalid/thing.git\n"}
     failed = failure(builder, tmp_path, files)

@@ -73,6 +73,7 @@ exclude = ["*.csv"]
 smoke = false
 apt = ["libpq5", "g++"]
 extras = ["web"]
+requirements = "writer/requirements.txt"
 [run]
 timeout_seconds = 60
 memory = "512m"
@@ -95,6 +96,7 @@ allow = ["api.openai.com", "*.example.com:8443"]
         "smoke": False,
         "apt": ["libpq5", "g++"],
         "extras": ["web"],
+        "requirements": "writer/requirements.txt",
     }
     assert config.run.model_dump() == {
         "timeout_seconds": 60,
@@ -275,7 +277,7 @@ def test_all_unknown_keys_are_named_at_once() -> None:
     assert (caught.value.hint or "").splitlines() == [
         "rum: Did you mean run?",
         "framwork: Did you mean framework?",
-        "ignore: Known here: exclude, smoke, apt, extras.",
+        "ignore: Known here: exclude, smoke, apt, extras, requirements.",
     ]
     with pytest.raises(InvalidConfig) as caught:
         load("".join(f"key{number} = 1\n" for number in range(10_000)))
@@ -410,3 +412,26 @@ class TestProjectName:
     def test_pyproject_with_odd_values(self, tmp_path: Path) -> None:
         (tmp_path / "pyproject.toml").write_text('project = 1\ntool = "x"\n')
         assert project_name(tmp_path) == normalized_name(tmp_path.name)
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["../requirements.txt", "/etc/requirements.txt", "a//r.txt", "./r.txt", "", "a\\\\r.txt", "writer", "setup.py"],
+)
+def test_a_file_of_requirements_is_one_of_the_project(path: str) -> None:
+    with pytest.raises(InvalidConfig) as caught:
+        load(f'{MINIMAL}[build]\nrequirements = "{path}"\n')
+    assert "[build] requirements" in caught.value.detail
+    assert "requirements" in (caught.value.hint or "")
+
+
+def test_each_deployment_may_have_requirements_of_its_own() -> None:
+    text = "".join(
+        f'[deployments.{name}]\nframework = "python"\nentrypoint = "{name}.crew:kickoff"\n'
+        f'[deployments.{name}.build]\nrequirements = "{name}/requirements.txt"\n'
+        for name in ("reader", "writer")
+    )
+    text += '[build]\napt = ["libpq5"]\n'
+    for name in ("reader", "writer"):
+        build = load(text, name).build
+        assert (build.requirements, build.apt) == (f"{name}/requirements.txt", ["libpq5"])

@@ -11,12 +11,12 @@ from crewship.dependencies import Dependencies, find
 EVERYTHING = ("a/b.py", "crew.py")
 
 
-def look(folder: Path, files: Mapping[str, str]) -> Dependencies:
+def look(folder: Path, files: Mapping[str, str], chosen: str | None = None) -> Dependencies:
     for name, content in {"crew.py": "", "a/b.py": "", **files}.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(content)
-    return find(folder)
+    return find(folder, chosen)
 
 
 @pytest.mark.parametrize(
@@ -187,3 +187,49 @@ def test_what_is_no_toml(tmp_path: Path) -> None:
         look(tmp_path, {"pyproject.toml": "[project\n"})
     assert caught.value.code == "dependency_resolution"
     assert "pyproject.toml" in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("chosen", "names"),
+    [
+        ("writer/requirements.txt", ("base.txt", "writer/more.txt", "writer/requirements.txt")),
+        ("writer/dev.in", ("writer/dev.in",)),
+        ("writer/pyproject.toml", ("uv.toml", "writer/pyproject.toml")),
+        ("writer/uv.lock", ("uv.toml", "writer/pyproject.toml", "writer/uv.lock")),
+    ],
+)
+def test_a_file_that_is_chosen(tmp_path: Path, chosen: str, names: tuple[str, ...]) -> None:
+    files = {
+        "requirements.txt": "six\n",
+        "base.txt": "httpx\n",
+        "writer/requirements.txt": "-r more.txt\n-r ../base.txt\n",
+        "writer/more.txt": "idna\n",
+        "writer/dev.in": "idna\n",
+        "writer/.python-version": "3.12\n",
+        ".python-version": "3.11\n",
+    }
+    if "requirements" not in chosen and "dev" not in chosen:
+        files |= {"uv.toml": "", "writer/uv.lock": "version = 1\n"}
+        files["writer/pyproject.toml"] = '[project]\nname = "w"\nrequires-python = ">=3.10"\ndependencies = []\n'
+    found = look(tmp_path, files, chosen)
+    assert found.names == names
+    assert found.path == chosen
+    assert (found.place, found.python) == ("writer/", "3.12")
+    assert found.requires_python == (">=3.10" if "writer/pyproject.toml" in names else None)
+
+
+def test_a_chosen_file_with_a_path_beside_it_makes_the_whole_source_decide(tmp_path: Path) -> None:
+    found = look(tmp_path, {"writer/requirements.txt": "../a\n"}, "writer/requirements.txt")
+    assert found.names == (*EVERYTHING, "writer/requirements.txt")
+
+
+@pytest.mark.parametrize(
+    ("chosen", "words"),
+    [("writer/requirements.txt", "[build] requirements"), ("uv.lock", "uv.lock goes with a pyproject.toml beside it")],
+)
+def test_a_chosen_file_that_is_not_there(tmp_path: Path, chosen: str, words: str) -> None:
+    with pytest.raises(BuildFailed) as caught:
+        look(tmp_path, {"uv.lock": "version = 1\n"}, chosen)
+    assert caught.value.code == "dependency_resolution"
+    assert words in caught.value.message
+    assert "no such file" in caught.value.message

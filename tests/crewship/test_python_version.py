@@ -19,6 +19,14 @@ from crewship.python_version import allowed_minors, choose_python, poetry_range
         (None, ">=3.12", "3.10", "3.12", "not followed"),
         (None, "~=3.11.4", "3.12", None, "not followed"),
         (None, None, "3.13", "3.13", None),
+        (
+            "3.7",
+            None,
+            "3.12",
+            "3.7",
+            ".python-version says 3.12; Python 3.7 is taken",
+        ),  # whether there is one, the base images tell
+        (None, None, "3.7", "3.7", None),
     ],
 )
 def test_the_order(

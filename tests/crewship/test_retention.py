@@ -14,7 +14,14 @@ NOW = datetime(2026, 6, 1, tzinfo=UTC)
 
 
 def policy(**changes: int) -> Policy:
-    values = {"run_days": 0, "log_days": 0, "artifact_days": 0, "keep_deployments": 2, "build_cache_days": 14}
+    values = {
+        "run_days": 0,
+        "log_days": 0,
+        "artifact_days": 0,
+        "audit_days": 0,
+        "keep_deployments": 2,
+        "build_cache_days": 14,
+    }
     return Policy(**{**values, **changes})
 
 
@@ -172,3 +179,19 @@ def test_what_must_never_go_never_does(rows: list[tuple[bool, bool, bool, str]],
         used = [d for d in deployments if d.is_open or (d.is_used and d.ready_at is not None)]
         assert not {d.image for d in (*newest, *used)} & gone
         assert not {d.source_key for d in (*newest, *used)} & gone
+
+
+@pytest.mark.parametrize(
+    ("days", "count", "going"),
+    [
+        (0, 5, []),
+        (30, 0, []),
+        (1, 1, [("2026-05-31T00:00:00+00:00", "1 entry is over 1 day old")]),
+        (30, 1234, [("2026-05-02T00:00:00+00:00", "1,234 entries are over 30 days old")]),
+    ],
+)
+def test_the_audit_log_is_cut_at_a_midnight(days: int, count: int, going: list[tuple[str, str]]) -> None:
+    there = Inventory(audit_count=count)
+    for hours in (0, 23):
+        removals = plan(there, policy(audit_days=days), NOW + timedelta(hours=hours))
+        assert [(removal.name, removal.why) for removal in removals] == going

@@ -39,7 +39,7 @@ def test_what_only_this_machine_reaches(host: str, loopback: bool) -> None:
         ("0.0.0.0", "", "change-me", True),
         ("127.0.0.1", POSTGRES, "change-me", True),
         ("127.0.0.1", "", "admin", False),
-        ("0.0.0.0", "", STRONG, False),
+        pytest.param("0.0.0.0", "", STRONG, False, id="strong"),  # the same name in each process of `pytest -n`
         ("0.0.0.0", "", "", False),
     ],
 )

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from schemathesis import APIOperation, Case, GenerationMode
 
 from tests.fixtures.platform import pack
-from tests.fuzz.platform import ARTIFACTS, DEPLOYMENTS, KEYS, PROJECTS, RUNS
+from tests.fuzz.platform import ARTIFACTS, DEPLOYMENTS, KEYS, PARTS, PROJECTS, RUNS, UPLOADING, UPLOADS
 
 Draw = Any
 NAMES = {
@@ -23,6 +23,8 @@ NAMES = {
     "other_id": DEPLOYMENTS,
     "name": ARTIFACTS,
     "key_id": KEYS,
+    "sha256": UPLOADS,
+    "number": PARTS,
 }
 POSITIONS = st.one_of(st.integers(-1, 5).map(str), st.sampled_from(["1e0", "9" * 19, "0x1", "1_0", "³", ""]))
 TYPES = st.lists(
@@ -50,7 +52,7 @@ HEADERS = {
     "Last-Event-ID": POSITIONS,
 }
 TOML = b'[deployment]\nframework = "python"\nentrypoint = "main:kickoff"\n'
-UPLOADS = st.one_of(
+SOURCES = st.one_of(
     st.just(pack({"crewship.toml": TOML, "main.py": "def kickoff(inputs): return inputs\n"})),
     st.binary(max_size=300).map(lambda text: pack({"crewship.toml": text})),
     st.text(max_size=60).map(lambda text: pack({"crewship.toml": TOML + text.encode("utf-8", "replace"), "main.py": ""})),
@@ -87,7 +89,9 @@ def cases(draw: Draw, operation: APIOperation, key: str) -> Case:
             case.headers[name] = draw(values)
     if draw(st.integers(0, 15)) != 9:  # not 0, which is drawn more often
         case.headers["Authorization"] = f"Bearer {key}"
-    if operation.label in GOOD and draw(st.booleans()):
+    if operation.label == PUT_PART and draw(sometimes):
+        case.body = UPLOADING
+    elif operation.label in GOOD and draw(st.booleans()):
         case.body, case.media_type = draw(GOOD[operation.label]), "application/json"
     elif isinstance(case.body, dict):
         for name in ("project", "deployment_id"):
@@ -96,10 +100,13 @@ def cases(draw: Draw, operation: APIOperation, key: str) -> Case:
         if "run_ids" in case.body and draw(sometimes):
             case.body["run_ids"] = draw(st.lists(st.sampled_from(RUNS), max_size=4))
         if "source" in case.body and draw(sometimes):
-            case.body["source"] = draw(UPLOADS)
+            case.body["source"] = draw(SOURCES)
+        if "source_sha256" in case.body and draw(sometimes):
+            case.body["source_sha256"] = draw(st.sampled_from(UPLOADS))
     return case
 
 
+PUT_PART = "PUT /v1/projects/{project}/uploads/{sha256}/parts/{number}"
 USED = {
     "GET /v1/runs/{run_id}/artifacts/{name}": ("Range", "If-None-Match"),
     "GET /v1/runs/{run_id}/events": ("Last-Event-ID", "Accept"),
@@ -116,6 +123,9 @@ GOOD: dict[str, st.SearchStrategy[Any]] = {
             "set": st.dictionaries(st.from_regex(r"[A-Z_]{1,8}", fullmatch=True), st.text(max_size=30), max_size=3),
             "unset": st.lists(st.from_regex(r"[a-z]{1,4}", fullmatch=True), max_size=3),
         },
+    ),
+    "POST /v1/projects/{project}/uploads": st.fixed_dictionaries(
+        {"source_sha256": st.sampled_from(UPLOADS), "size_bytes": st.sampled_from([len(UPLOADING), 10_000_000])}
     ),
     "POST /v1/projects/{project}/rollback": st.sampled_from(
         [{}, *({"deployment_id": name} for name in DEPLOYMENTS)]

@@ -19,7 +19,7 @@ from crewship import contents, db
 from crewship.clock import now
 from crewship.contracts import DeployInput, ProjectRef, RunInput
 from crewship.folder_storage import FolderStore
-from crewship.models import Activation, ApiKey, Artifact, Deployment, Host, Project, Run
+from crewship.models import Activation, ApiKey, Artifact, Deployment, Host, Project, Run, Upload
 from crewship.objects import source_key
 from crewship.settings import Settings
 from crewship.source import SourceFile
@@ -31,6 +31,9 @@ RUNS = ("run_failed", "run_succeeded", "run_waiting")
 DEPLOYMENTS = ("dep_current", "dep_failed", "dep_old")
 KEYS = ("key_one", "key_two")
 PROJECTS = ("crew", "empty")
+UPLOADING = b"parts of this come in time"
+UPLOADS = (hashlib.sha256(UPLOADING).hexdigest(), "0" * 64)
+PARTS = ("0", "1")
 ARTIFACTS = ("report.md", "folder/ünïcode 名 \n.bin")
 
 
@@ -146,6 +149,9 @@ def _fill(settings: Settings, store: FolderStore, dispatch: EndingDispatch) -> N
             session.add_all(ApiKey(id=name, name=name, prefix=name, hash=name, scopes=["read"]) for name in KEYS)
             session.add(Project(name="crew", current_deployment_id="dep_current"))
             session.add(Project(name="empty"))
+            session.add_all(
+                Upload(project=name, source_sha256=UPLOADS[0], size_bytes=len(UPLOADING)) for name in PROJECTS
+            )
             session.flush()
             for name in DEPLOYMENTS:
                 session.add(

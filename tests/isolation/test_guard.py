@@ -28,13 +28,20 @@ def unguarded(tmp_path: Path, listener: Listener, host_addresses: list[str]) -> 
         dev.destroy()
 
 
+def network(platform: CrewshipDev) -> bool:
+    """Whether the platform knows by now that its network lets runs start. An upload would ask too, and be built."""
+    rows = platform.http.get(f"{platform.url}/readyz").json()["dependencies"]
+    return next(bool(row["ok"]) for row in rows if row["name"] == "network")
+
+
 def test_nothing_is_started_without_a_guard(
     unguarded: CrewshipDev, listener: Listener, host_addresses: list[str]
 ) -> None:
     source = pack({path.name: path.read_bytes() for path in CREW.iterdir() if path.is_file()})
-    refused = until(
-        lambda: answer if (answer := unguarded.upload("early", source, name="hostile")).status_code == 503 else None
-    ).json()
+    until(lambda: not network(unguarded))
+    answer = unguarded.upload("early", source, name="hostile")
+    assert answer.status_code == 503, answer.text
+    refused = answer.json()
     assert "starts nothing: No network guard is heard" in refused["detail"]
     assert "crewship netguard" in refused["hint"]
     told = unguarded.crewship("doctor")
@@ -45,13 +52,8 @@ def test_nothing_is_started_without_a_guard(
     command = [sys.executable, "-m", "cli.main", "netguard", "--data", str(unguarded.data)]
     guard = subprocess.Popen(command, cwd=ROOT, env=unguarded.env, stdin=subprocess.DEVNULL)
     try:
-        deployment = until(
-            lambda: (
-                unguarded.deploy("late", CREW, name="hostile")
-                if unguarded.upload("late", source, name="hostile").status_code == 202
-                else None
-            )
-        )
+        until(lambda: network(unguarded))
+        deployment = unguarded.deploy("late", CREW, name="hostile")
         assert deployment["status"] == "ready", deployment
         setting = f"CREWSHIP_NETWORK_REACH={host_addresses[1]}:{listener.port}"
         assert setting in unguarded.crewship("doctor").stdout

@@ -1,6 +1,8 @@
 """The limit of a run's disk: what counts, and that a run over it is ended."""
 
+import ctypes
 import os
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -99,6 +101,44 @@ def test_what_others_wrote_before_the_run_began_is_not_held_against_it(tmp_path:
     assert not watch.look(time.monotonic())
     free[0] = 30 * MIB
     assert watch.look(time.monotonic())
+
+
+def _hides(folder: Path, patch: pytest.MonkeyPatch, what: str) -> None:
+    """Exit with 1 when a child that is ``what`` passes for one that may hide files, with 0 when not."""
+    told, tells = os.pipe()
+    child = os.fork()
+    if child == 0:
+        ctypes.CDLL(None).prctl(4, int(what != "undumpable"), 0, 0, 0)  # PR_SET_DUMPABLE, which setuid() has taken away
+        if what != "ended":
+            os.write(tells, b"1")
+            signal.pause()
+        os._exit(0)
+    if what == "ended":
+        os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)  # and nobody reaps it
+    else:
+        os.read(told, 1)
+    listdir = os.listdir
+    patch.setattr(os, "listdir", lambda path: [str(child)] if path == "/proc" else listdir(path))
+    watch = DiskWatch(os.fsencode(folder), 1 << 30)
+    watch.measure(10)
+    os.kill(child, signal.SIGKILL)
+    os._exit(int(watch._hides))
+
+
+@pytest.mark.parametrize(("what", "hides"), [("undumpable", True), ("ended", False), ("running", False)])
+def test_a_process_that_waits_to_be_reaped_hides_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str, hides: bool
+) -> None:
+    """Its files are shown to root alone too; but what others write on this disk must not be held against a run for that."""
+    observer = os.fork()
+    if observer == 0:
+        try:
+            if os.geteuid() == 0:
+                os.setuid(10001)  # as the supervisor and the crew
+            _hides(tmp_path, monkeypatch, what)
+        finally:
+            os._exit(2)
+    assert os.waitstatus_to_exitcode(os.waitpid(observer, 0)[1]) == int(hides)
 
 
 FILL = """

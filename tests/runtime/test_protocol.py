@@ -32,8 +32,10 @@ def test_a_run_from_boot_to_end(tmp_path: Path) -> None:
     assert boot["python"].count(".") == 2
     assert boot["isolation"]["uid"] == os.getuid()
     assert set(boot["isolation"]) == {
-        "uid", "gid", "cap_eff", "cap_bnd", "no_new_privs", "seccomp", "root_read_only", "pids_max", "memory_max_bytes",
+        "kernel", "uid", "gid", "cap_eff", "cap_bnd", "no_new_privs", "seccomp", "root_read_only", "pids_max",
+        "memory_max_bytes",
     }  # fmt: skip
+    assert boot["isolation"]["kernel"] == os.uname().release
     loaded = run.frames[1]
     assert loaded["kind"] == "function"
     assert loaded["memory_bytes"] > 1 << 20

@@ -93,6 +93,18 @@ async def main(address: str, names: list[str]) -> None:
         await temporal.start_deploy(client, started)
         return f"deploy-{started.deployment_id}"
 
+    async def deploy_away(signal: str, argument: Any) -> str:
+        started = DeployInput(deployment_id=new_id("dep"), project="p", host="away", activate=True, actor="key_1")
+        await temporal.start_deploy(client, started)
+        await client.get_workflow_handle(f"deploy-{started.deployment_id}").signal(signal, argument)
+        return f"deploy-{started.deployment_id}"
+
+    async def deploy_lost(stubs: DeployStubs) -> str:
+        return await deploy_away("host_lost", "away")
+
+    async def deploy_taken_back(stubs: DeployStubs) -> str:
+        return await deploy_away("cancel", CancelInput())
+
     async def lost(stubs: RunStubs) -> str:
         started = run_input(host="gone")
         await temporal.start_run(client, started)
@@ -125,6 +137,9 @@ async def main(address: str, names: list[str]) -> None:
         "deploy-ready-1": (DeployStubs(), deploy),
         "deploy-failed-1": (DeployStubs(failing="smoke_boot"), deploy),
         "deploy-canceled-1": (DeployStubs(canceled_in="build_image"), deploy),
+        "deploy-canceled-2": (DeployStubs(canceled_in="smoke_boot"), deploy),
+        "deploy-taken-back-1": (DeployStubs(), deploy_taken_back),
+        "deploy-host-lost-1": (DeployStubs(), deploy_lost),
     }
     for name in names or shapes:
         await serve(name, *shapes[name])

@@ -1,6 +1,7 @@
 """DeployWorkflow and RollbackWorkflow on a real Temporal server."""
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Any
@@ -16,13 +17,17 @@ from temporalio.worker import Replayer
 from crewship import temporal
 from crewship.contracts import (
     WORKFLOW_QUEUE,
+    CancelInput,
     DeployInput,
+    DeploymentRef,
     EventsPage,
     EventsQuery,
+    Head,
     RecognizeInput,
     RecognizeResult,
     RollbackInput,
     RollbackResult,
+    StepResult,
     host_queue,
 )
 from crewship.errors import Unavailable
@@ -96,6 +101,75 @@ async def test_a_cancel_between_two_steps_begins_no_other(client: Client, servin
         workflows=[DeployWorkflow], workflow_runner=sandbox_runner(), data_converter=pydantic_data_converter
     )
     await replayer.replay_workflow(history)
+
+
+async def begun(client: Client, host: str = "test") -> Any:
+    deployment = DeployInput(deployment_id=new_id("dep"), project="p", host=host, activate=True, actor="key_1")
+    await temporal.start_deploy(client, deployment)
+    return client.get_workflow_handle(f"deploy-{deployment.deployment_id}")
+
+
+@pytest.mark.parametrize("end", ["canceled", "host_lost"])
+async def test_a_build_whose_host_is_away(client: Client, serving: Serving, end: str) -> None:
+    """No worker serves the host's queue: a cancel ends it at once, and so does the word that none ever will."""
+    stubs = DeployStubs()
+    async with serving(stubs.all()):
+        handle = await begun(client, host="away")
+        if end == "canceled":
+            await handle.signal("cancel", CancelInput())
+        else:
+            await handle.signal("host_lost", "away")
+        async with asyncio.timeout(20):
+            assert await handle.result() == {"status": "failed", "error_code": end}
+        history = await handle.fetch_history()
+    assert stubs.steps == []
+    assert stubs.closed[0].error is not None
+    assert stubs.closed[0].error.code == end
+    assert stubs.closed[0].error.hint or end == "canceled"
+    replayer = Replayer(
+        workflows=[DeployWorkflow], workflow_runner=sandbox_runner(), data_converter=pydantic_data_converter
+    )
+    await replayer.replay_workflow(history)
+
+
+async def test_a_build_whose_worker_dies_and_stays_away(client: Client, serving: Serving) -> None:
+    """The step had begun: its heartbeat's time is all that is waited for."""
+    stubs, began = DeployStubs(), asyncio.Event()
+
+    @activity.defn(name="build_image")
+    async def dying(ref: DeploymentRef) -> StepResult:
+        began.set()
+        await asyncio.Event().wait()  # without a heartbeat, and deaf to a cancel, as a worker that is gone
+        raise AssertionError
+
+    async with serving([dying, stubs.close_deployment]):
+        handle = await begun(client)
+        await began.wait()
+        await handle.signal("host_lost", "test")
+        async with asyncio.timeout(30):
+            assert await handle.result() == {"status": "failed", "error_code": "host_lost"}
+
+
+async def test_a_build_on_a_host_that_was_taken_for_gone_and_is_there(client: Client, serving: Serving) -> None:
+    stubs, began, goes_on = DeployStubs(), asyncio.Event(), asyncio.Event()
+
+    @activity.defn(name="build_image")
+    async def slow(ref: DeploymentRef) -> StepResult:
+        began.set()
+        while not goes_on.is_set():
+            activity.heartbeat()
+            with contextlib.suppress(asyncio.CancelledError):  # the real one takes no notice
+                await asyncio.sleep(0.1)
+        return StepResult()
+
+    async with serving([slow, stubs.smoke_boot, stubs.mark_ready, stubs.close_deployment]):
+        handle = await begun(client)
+        await began.wait()
+        await handle.signal("host_lost", "test")
+        await handle.query("head", result_type=Head)
+        goes_on.set()
+        async with asyncio.timeout(20):
+            assert (await handle.result())["status"] == "ready"
 
 
 async def test_rollback_answers_what_the_switch_said(client: Client, serving: Serving) -> None:

@@ -240,11 +240,26 @@ def spy(inputs: dict[str, Any]) -> dict[str, str]:
         ctypes.set_errno(0)
         done = LIBC.ptrace(number, 1, 0, 0)
         found[f"ptrace {name}"] = GOT_IN if done == 0 else errno.errorcode[ctypes.get_errno()]
-    found["process_vm_readv"] = _syscall(310, 1, None, 0, None, 0, 0) if platform.machine() == "x86_64" else "EPERM"
+    found["process_vm_readv"] = _read_memory_of(1) if platform.machine() == "x86_64" else "EPERM"
     # pidfd_getfd: the supervisor's stdout, on which frames are written.
     pidfd = LIBC.syscall(434, 1, 0)
     found["pidfd_getfd"] = "no pidfd" if pidfd < 0 else _syscall(438, pidfd, 1, 0)
     return found
+
+
+class _Vector(ctypes.Structure):
+    _fields_ = (("base", ctypes.c_void_p), ("length", ctypes.c_size_t))
+
+
+def _read_memory_of(pid: int) -> str:
+    """A byte from where this process has a function, and its parent the same one: asked for nothing, a kernel gives nothing."""
+    into, code = ctypes.create_string_buffer(1), ctypes.cast(LIBC.getpid, ctypes.c_void_p).value
+    here, there = _Vector(ctypes.addressof(into), 1), _Vector(code, 1)
+    ctypes.set_errno(0)
+    if LIBC.syscall(310, pid, ctypes.byref(here), 1, ctypes.byref(there), 1, 0) == 1:
+        return GOT_IN
+    # A wrong address is told only to who may look.
+    return GOT_IN if ctypes.get_errno() == errno.EFAULT else errno.errorcode[ctypes.get_errno()]
 
 
 # --- the file system ------------------------------------------------------------------------------------------------------

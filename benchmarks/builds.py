@@ -1,0 +1,145 @@
+"""Deploys against what does the same by hand: a change of the source against ``docker build``, a first deploy against ``uv``."""
+
+import json
+import os
+import secrets
+import shutil
+import subprocess
+from pathlib import Path
+
+from benchmarks.platform import Platform, seconds_of
+from benchmarks.report import Row, ms, paired_ratio
+
+CHANGES = 5
+FIRSTS = 3
+EXAMPLES = Path(__file__).parent.parent / "examples"
+_BUILDER = os.environ | {"DOCKER_BUILDKIT": "0", "DOCKER_CLI_HINTS": "false"}
+"""The engine's own builder, which every installation has."""
+_VENV = "/opt/venv"
+
+
+def changes(where: Platform, folder: Path) -> list[Row]:
+    """A line more in a source file, deployed, and built by a Dockerfile that makes the same image: dependencies are there, the
+    source is copied and compiled."""
+    crew = folder / "report-crew"
+    shutil.copytree(EXAMPLES / "report-crew", crew)
+    parent = _parent(where.deploy(crew)["image"])
+    (crew / ".dockerignore").write_text("Dockerfile\n.dockerignore\n")
+    (crew / "Dockerfile").write_text(
+        f"FROM {parent}\nUSER root\nCOPY . /opt/source\nRUN {_VENV}/bin/python -m compileall -q /opt/source\n"
+    )
+    _docker_build(crew)
+    ours, theirs = [], []
+    for n in range(CHANGES):
+        change(crew, f"{n} {secrets.token_hex(8)}")  # or the builder may have had it before
+        ours.append(seconds_of(lambda: where.cli("deploy", str(crew))))
+        theirs.append(seconds_of(lambda: _docker_build(crew)))
+    _run("docker", "image", "rm", "-f", _TAG)
+    return [
+        Row(
+            "source-only redeploy of report-crew, upload to current",
+            ms(ours) / 1000, "s", 3,
+            f"slowest of {CHANGES}: {max(ours):.1f} s; the command as a whole",
+        ),
+        Row(
+            "the same, against `docker build` of the change with a warm cache",
+            paired_ratio(ours, theirs), "×", 1.5,
+            f"{ms(ours) / 1000:.2f} s against {ms(theirs) / 1000:.2f} s; it also imports the crew in its image",
+        ),
+    ]  # fmt: skip
+
+
+def change(crew: Path, what: str) -> None:
+    """A line more in a source file."""
+    with next(crew.rglob("__init__.py")).open("a") as file:
+        file.write(f"\n# {what}\n")
+
+
+def first(where: Platform, folder: Path) -> list[Row]:
+    """The CrewAI example without an image of its dependencies, against ``uv pip install`` of its lock in a container and the copy
+    of that as an image. Both find their packages in the same cache of downloads."""
+    crew = folder / "research-crew"
+    shutil.copytree(EXAMPLES / "research-crew", crew)
+    deployment = where.deploy(crew)
+    lock = folder / "requirements.lock"
+    lock.write_text(where.cli("deployments", "show", deployment["id"], "--lock"))
+    base = deployment["base_image"]
+    cache = _cache(where)
+    ours, theirs = [], []
+    for n in range(FIRSTS):
+        _forget(_parent(deployment["image"]))
+        ours.append(seconds_of(lambda: where.cli("deploy", "--force", str(crew))))
+        theirs.append(seconds_of(lambda n=n: _install(f"crewship-bench-{os.getpid()}-{n}", base, cache, lock)))
+        deployment = where.current("research-crew")
+    return [
+        Row(
+            "first deploy of research-crew (CrewAI), against `uv pip install` of its lock and the copy of the image",
+            paired_ratio(ours, theirs), "×", 1.15,
+            f"{ms(ours) / 1000:.1f} s against {ms(theirs) / 1000:.1f} s, bytecode in both; downloads in the cache",
+        )
+    ]  # fmt: skip
+
+
+_TAG = "crewship-bench/change"
+
+
+def _docker_build(crew: Path) -> None:
+    _run("docker", "build", "--quiet", "--network", "none", "--tag", _TAG, str(crew), env=_BUILDER)
+
+
+def _install(name: str, base: str, cache: str, lock: Path) -> None:
+    settings, network = _network_settings(), os.environ.get("CREWSHIP_NETWORK", "crewship0")
+    script = f"uv venv --quiet {_VENV} && uv pip install --quiet --compile-bytecode -r /tmp/requirements.lock"
+    environment = {
+        "UV_CACHE_DIR": "/cache/uv", "UV_LINK_MODE": "copy", "VIRTUAL_ENV": _VENV, "UV_PYTHON_DOWNLOADS": "never",
+        "PATH": "/opt/crewship/bin:/usr/local/bin:/usr/bin:/bin", **settings,
+    }  # fmt: skip
+    options = [word for key, value in environment.items() for word in ("--env", f"{key}={value}")]
+    bundle = os.environ.get("CREWSHIP_BUILD_CA_BUNDLE")
+    if bundle:
+        options += ["--volume", f"{bundle}:/tmp/ca.pem:ro"]
+    try:
+        _run(
+            "docker", "create", "--name", name, "--user", "0:0", "--network", network, "--volume", f"{cache}:/cache",
+            *options, "--entrypoint", "sh", base, "-euc", script,
+        )  # fmt: skip
+        _run("docker", "cp", str(lock), f"{name}:/tmp/requirements.lock")
+        _run("docker", "start", "--attach", name)
+        _run("docker", "commit", name, f"{name}:latest")
+    finally:
+        subprocess.run(["docker", "rm", "--force", "--volumes", name], capture_output=True)
+        subprocess.run(["docker", "image", "rm", "--force", f"{name}:latest"], capture_output=True)
+
+
+def _network_settings() -> dict[str, str]:
+    """What builds are told of the index and of certificates."""
+    settings = {}
+    if url := os.environ.get("CREWSHIP_BUILD_INDEX_URL"):
+        settings["UV_DEFAULT_INDEX"] = url
+    if os.environ.get("CREWSHIP_BUILD_CA_BUNDLE"):
+        settings["SSL_CERT_FILE"] = "/tmp/ca.pem"
+    return settings
+
+
+def _cache(where: Platform) -> str:
+    """The volume with the packages that the project's builds have downloaded."""
+    instance = json.loads((where.data / "dev.json").read_text())["instance"]
+    return f"crewship-{instance}-cache-research-crew"
+
+
+def _parent(image: str) -> str:
+    """What an image was made on."""
+    return _run("docker", "image", "inspect", "--format", "{{.Parent}}", image)
+
+
+def _forget(image: str) -> None:
+    """Take an image's names away, so that nobody finds it."""
+    for tag in json.loads(_run("docker", "image", "inspect", "--format", "{{json .RepoTags}}", image)):
+        _run("docker", "image", "rm", tag)
+
+
+def _run(*command: str, env: dict[str, str] | None = None) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, env=env)
+    if done.returncode != 0:
+        raise RuntimeError(f"{' '.join(command)}: {done.stderr}")
+    return done.stdout.strip()
