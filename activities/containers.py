@@ -23,6 +23,7 @@ from temporalio.exceptions import ApplicationError
 
 from activities.attempts import Attempt, Attempts
 from activities.bridge import TemporalBridge
+from activities.closed_network import ClosedNetwork
 from activities.collect import Announcer, collect_artifacts
 from activities.denials import Denials
 from activities.follow import Follower, LetGo
@@ -33,7 +34,7 @@ from activities.pulse import Pulse
 from activities.recorder import Recorder
 from activities.removals import Removals
 from activities.run_records import LaunchedElsewhere, RunRecords
-from activities.run_spec import RunSpec, load_run
+from activities.run_spec import RunSpec, is_restricted, load_run
 from activities.slots import Slots
 from activities.spares import Spare, Spares
 from activities.stops import Stops
@@ -111,10 +112,11 @@ class ContainerActivities:
         slots: Slots,
         removals: Removals,
         network: Network,
+        closed: ClosedNetwork,
         denials: Denials,
         settings: Settings,
     ) -> None:
-        self._network, self._denials = network, denials
+        self._network, self._closed, self._denials = network, closed, denials
         self._engine, self._store, self._database, self._tail = engine, store, database, tail
         self._bridge, self._sealer, self._spares, self._settings = bridge, sealer, spares, settings
         self._slots, self._removals = slots, removals
@@ -135,7 +137,12 @@ class ContainerActivities:
         try:
             with (
                 Pulse(let_go=attempt.let_go),
-                self._slots.hold(name, adopted=run.epoch > 0, give_up=lambda: stop.is_set() or attempt.is_let_go),
+                self._slots.hold(
+                    name,
+                    adopted=run.epoch > 0,
+                    give_up=lambda: stop.is_set() or attempt.is_let_go,
+                    admits=self._closed.admits_now if is_restricted(self._database, run.run_id) else None,
+                ),
             ):
                 if attempt.is_let_go:
                     raise Unavailable("The worker stops")
@@ -301,6 +308,11 @@ class ContainerActivities:
         attempt: Attempt,
     ) -> ContainerFacts:
         source = f"container/{run.attempt}"
+        made = spec.container("")
+        if state is None or state.status != "exited":
+            # Before the start, and again by each that adopts: the proxy may be another one by then.
+            self._closed.permit(container, made, is_adopted=state is not None and state.status == "running")
+        proxy = self._closed.environment() if made.allow else {}
         records = RunRecords(self._database, run.run_id, run.attempt)
         adopted = state is not None and state.status == "running"
         nonces = self._sealer.nonces(container)
@@ -334,7 +346,7 @@ class ContainerActivities:
             self._network,
             self._denials,
             container,
-            spec.network,
+            lambda: self._closed.facts(made.allow) if made.allow else self._network.facts(spec.network),
             lambda denied: follower.tell(denied, writer),
         )
         follower.isolation_besides = outside.facts
@@ -353,7 +365,7 @@ class ContainerActivities:
                 # The last worker may have died before, or while, it sent these; the supervisor takes them once.
                 follower.attach()
                 _durable(launch)
-                follower.send(b"\n" + spec.boot(nonces[0]))
+                follower.send(b"\n" + spec.boot(nonces[0], proxy))
                 follower.resume()
             else:
                 follower.attach()
@@ -361,7 +373,7 @@ class ContainerActivities:
                     return ContainerFacts(started=False, end=None, canceled_before_start=True)
                 # Before the start: the supervisor finds it when it first looks. One that is through phase 1 told of it already.
                 _durable(launch)
-                follower.send(spec.boot(nonces[0]))
+                follower.send(spec.boot(nonces[0], proxy))
                 if spare is not None:
                     follower.resume()
                 self._engine.start(container)
@@ -389,6 +401,7 @@ class ContainerActivities:
             follower.ended.set()
             follower.close()
             writer.abandon()
+        self._closed.forget(container)
         end: EndFacts | None = follower.end
         return ContainerFacts(
             started=follower.started_at_ms is not None or records.was_started(),
@@ -422,7 +435,7 @@ class ContainerActivities:
 
     def _replenish(self, spec: RunSpec, after_seconds: float) -> None:
         """Have a spare made; not while the run that had none comes up, which it would slow down."""
-        arguments = (spec.container(""), spec.warmth(self._settings))
+        arguments = (spec.container(""), spec.warmth(self._settings, self._closed.environment))
         timer = threading.Timer(after_seconds, self._spares.replenish, arguments)
         timer.daemon = True
         timer.start()

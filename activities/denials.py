@@ -97,6 +97,8 @@ class Denials:
 def draft_of(denial: Denial, count: int = 1) -> Draft:
     """The event. ``count`` is how often it was met since it was told last."""
     data: dict[str, object] = {"host": denial.host, "port": denial.port, "protocol": denial.protocol}
+    if denial.reason is not None:
+        data["reason"] = denial.reason
     if count > 1:
         data["count"] = count
     return Draft(rfc3339(from_ms(denial.at_ms)), "network.denied", data)

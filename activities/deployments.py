@@ -20,6 +20,7 @@ from temporalio.exceptions import ApplicationError
 
 from activities.archiving import archive_log
 from activities.bridge import TemporalBridge
+from activities.closed_network import ClosedNetwork
 from activities.log_writer import LogWriter
 from activities.pulse import Pulse
 from activities.run_spec import open_env, warmth_of
@@ -111,8 +112,10 @@ class DeploymentActivities:
         bridge: TemporalBridge,
         sealer: Sealer,
         spares: Spares,
+        closed: ClosedNetwork,
         settings: Settings,
     ) -> None:
+        self._closed = closed
         self._engine, self._builder, self._store, self._database = engine, builder, store, database
         self._tail, self._bridge, self._sealer, self._spares = tail, bridge, sealer, spares
         self._settings = settings
@@ -406,9 +409,10 @@ class DeploymentActivities:
                 limits=limits,
                 kind="run",
                 network=network_of(config, self._settings),
+                allow=tuple(config.network.allow),
                 labels={LABEL_DEPLOYMENT: deployment.id},
             ),
-            warmth_of(config, env, project.env_version, self._settings),
+            warmth_of(config, env, project.env_version, self._settings, self._closed.environment),
         )
 
     def warm_up(self) -> None:

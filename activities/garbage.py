@@ -82,7 +82,7 @@ class GarbageActivities:
             deployments=deployments,
             images=tuple(self._images()),
             volumes=frozenset(self._engine.dangling_volumes()),
-            networks=frozenset(self._engine.networks()) - {self._settings.network},
+            networks=frozenset(self._engine.networks()) - {self._settings.network, self._settings.closed_network},
             caches={cache_volume(self._settings.instance, project): project for project in projects},
         )
         planned = retention.plan(there, self._policy, now())

@@ -5,7 +5,7 @@ was, goes within that time once its run is over, or once there is a worker again
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from sqlalchemy import Engine as Database
 from sqlmodel import col, select
@@ -40,8 +40,11 @@ def strays(names: Iterable[str], at_work: set[str], spares: set[str]) -> list[st
 
 
 class MaintenanceActivities:
-    def __init__(self, *, engine: Engine, database: Database, spares: Spares) -> None:
+    def __init__(
+        self, *, engine: Engine, database: Database, spares: Spares, forget_ended: Callable[[], None] = lambda: None
+    ) -> None:
         self._engine, self._database, self._spares = engine, database, spares
+        self._forget_ended = forget_ended
 
     @activity.defn
     def sweep_containers(self) -> int:
@@ -56,6 +59,7 @@ class MaintenanceActivities:
         stray = strays(names, self._at_work(names), self._spares.names())
         for name in stray:
             self._engine.remove(name)
+        self._forget_ended()
         return len(stray)
 
     def _at_work(self, names: Iterable[str]) -> set[str]:

@@ -7,6 +7,7 @@ its last answer holds.
 import logging
 import threading
 import time
+from dataclasses import replace
 from ipaddress import IPv4Address
 from typing import Any
 
@@ -68,8 +69,9 @@ class Network:
         return self._problem if state.problem is None else Unavailable(state.problem, hint=state.hint)
 
     def changed(self) -> None:
-        """The guard said something new: what was probed before is worth nothing."""
-        self._probed = None
+        """The guard said something new: what was probed before is worth nothing, unless it was of the closed bridge alone."""
+        if self._probed != self._state():
+            self._probed = None
 
     def look(self, image: str | None = None) -> None:
         """Probe when it is time; ``image``: one that is there, in case nothing else is."""
@@ -130,7 +132,9 @@ class Network:
         return self._guard is None and not self._settings.runtime
 
     def _state(self) -> GuardState:
-        return GuardState(self._settings.network) if self._guard is None else self._guard.state
+        if self._guard is None:
+            return GuardState(self._settings.network)
+        return replace(self._guard.state, closed_problem=None, gateway=None)
 
     def _probe(self, state: GuardState, image: str | None) -> float:
         api = self._engine.connection.api
@@ -144,29 +148,11 @@ class Network:
                     hint=f'register it under "runtimes" in /etc/docker/daemon.json; it has {", ".join(sorted(runtimes))}',
                 )
         try:
-            return probe(
-                api,
-                instance=settings.instance,
-                image=image or self._image(),
-                bridge=settings.network,
-                targets=[target for target in TARGETS if not _is_excepted(target, settings)],
-                runtime=settings.runtime,
-            )
+            return probe_of(self._engine, settings, image=image)
         except ProbeFailed:
             if self._guard is None:
                 return 0.0  # that the runtime works is all that was asked
             raise
-
-    def _image(self) -> str:
-        """One with a Python that is here: the base, or any of this installation's."""
-        with translated():
-            base = find_base_image(self._engine.connection.api, configured=self._settings.base_image)
-        if base is not None:
-            return base.image_id
-        image = next(iter(self._engine.images()), None)
-        if image is None:
-            raise ImageMissing("no image yet")
-        return image.id
 
     def _check_bridge(self) -> None:
         """A bridge of that name that somebody else made may let containers reach each other.
@@ -192,6 +178,36 @@ class Network:
             raise Unavailable(
                 f"The network {name} {wrong}", hint=f"docker network rm {name}: it is made again as it should be"
             )
+
+
+def probe_of(engine: DockerEngine, settings: Settings, *, image: str | None = None, closed: str = "") -> float:
+    """Probe a bridge of this host; as ``crewship.network_probe.probe``.
+
+    Args:
+        image: One that is there, in case nothing else is.
+        closed: Where runs reach the proxy: it is the closed bridge that is probed.
+    """
+    return probe(
+        engine.connection.api,
+        instance=settings.instance,
+        image=image or _image(engine, settings),
+        bridge=settings.closed_network if closed else settings.network,
+        targets=[target for target in TARGETS if closed or not _is_excepted(target, settings)],
+        runtime=settings.runtime,
+        proxy=closed,
+    )
+
+
+def _image(engine: DockerEngine, settings: Settings) -> str:
+    """One with a Python that is here: the base, or any of this installation's."""
+    with translated():
+        base = find_base_image(engine.connection.api, configured=settings.base_image)
+    if base is not None:
+        return base.image_id
+    image = next(iter(engine.images()), None)
+    if image is None:
+        raise ImageMissing("no image yet")
+    return image.id
 
 
 def _is_excepted(target: str, settings: Settings) -> bool:

@@ -2,6 +2,7 @@
 
 import logging
 import threading
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
@@ -19,15 +20,21 @@ class Outside:
     """One container's runtime and network. Asks the engine once, beside the run's start, which waits for nothing here.
 
     Args:
-        network: The bridge's name; None for none.
+        about: What is known of its network, for the record.
         tell: Given what the guard refuses this container.
     """
 
     def __init__(
-        self, engine: Engine, network: Network, denials: Denials, container: str, bridge: str | None, tell: Tell
+        self,
+        engine: Engine,
+        network: Network,
+        denials: Denials,
+        container: str,
+        about: Callable[[], dict[str, Any]],
+        tell: Tell,
     ) -> None:
         self._engine, self._network, self._denials = engine, network, denials
-        self._container, self._bridge, self._tell = container, bridge, tell
+        self._container, self._about, self._tell = container, about, tell
         self._state: ContainerState | None = None
         self._known = threading.Event()
         self._stopped = threading.Event()
@@ -48,7 +55,7 @@ class Outside:
         self._known.wait(_KNOWN_SECONDS)
         return {
             "runtime": (self._state.runtime if self._state is not None else None) or None,
-            "network": self._network.facts(self._bridge),
+            "network": self._about(),
             "loosened": self._network.loosened(),
         }
 

@@ -1,6 +1,7 @@
 """What a run's container needs, resolved in the worker from ids: limits, env values, input."""
 
 import json
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -45,25 +46,37 @@ class RunSpec:
             limits=container_limits(self.limits),
             kind="run",
             network=self.network,
+            allow=tuple(self.config.network.allow),
             labels={LABEL_DEPLOYMENT: self.deployment_id},
         )
 
-    def boot(self, nonce: str) -> bytes:
-        """The two commands of ``docs/reference/frames.md`` that start phase 1 and phase 2."""
+    def boot(self, nonce: str, proxy: Mapping[str, str]) -> bytes:
+        """The two commands of ``docs/reference/frames.md`` that start phase 1 and phase 2.
+
+        Args:
+            proxy: Variables that name the way out, for a run that has to take it.
+        """
         run = {"op": "run", "run_id": self.run_id, "attempt": self.attempt, "input": self.input}
-        return boot_command(self.config, self.env, nonce, self.limits) + json.dumps(run).encode() + b"\n"
+        return boot_command(self.config, self.env, nonce, self.limits, proxy=proxy) + json.dumps(run).encode() + b"\n"
 
-    def warmth(self, settings: Settings) -> Warmth:
-        return warmth_of(self.config, self.env, self.env_version, settings)
+    def warmth(self, settings: Settings, proxy: Callable[[], Mapping[str, str]]) -> Warmth:
+        return warmth_of(self.config, self.env, self.env_version, settings, proxy)
 
 
-def warmth_of(config: DeploymentConfig, env: dict[str, str], env_version: int, settings: Settings) -> Warmth:
-    """What a deployment's spare containers have in them."""
+def warmth_of(
+    config: DeploymentConfig,
+    env: dict[str, str],
+    env_version: int,
+    settings: Settings,
+    proxy: Callable[[], Mapping[str, str]],
+) -> Warmth:
+    """What a deployment's spare containers have in them. ``proxy`` is asked for when one is made."""
+    is_restricted = config.network.mode == "allow"
     limits = limits_of(config, settings)
     return Warmth(
         count=config.run.warm or 0,
         env_version=env_version,
-        boot=lambda nonce: boot_command(config, env, nonce, limits),
+        boot=lambda nonce: boot_command(config, env, nonce, limits, proxy=proxy() if is_restricted else None),
         timeout_seconds=settings.import_timeout_seconds,
     )
 
@@ -72,6 +85,14 @@ def open_env(session: Session, project: str, version: int, sealer: Sealer) -> di
     """A project's env values at ``version``, in clear: for a container's stdin and the redactor only."""
     sealed = env_values(session, project, version)
     return {name: sealer.open(value, f"{project}/{name}") for name, value in sealed.items()}
+
+
+def is_restricted(database: Database, run_id: str) -> bool:
+    """Whether the run may reach named hosts alone; False when it is gone."""
+    with transaction(database) as session:
+        run = session.get(Run, run_id)
+        deployment = session.get(Deployment, run.deployment_id) if run is not None else None
+        return deployment is not None and (deployment.config.get("network") or {}).get("mode") == "allow"
 
 
 def load_run(database: Database, run_id: str, attempt: int, sealer: Sealer, settings: Settings) -> RunSpec:

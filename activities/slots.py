@@ -37,16 +37,20 @@ class Slots:
             self._orphans = {name for name in running if name.startswith(_RUN_PREFIX)}
 
     @contextlib.contextmanager
-    def hold(self, name: str, *, adopted: bool, give_up: Callable[[], bool]) -> Iterator[None]:
+    def hold(
+        self, name: str, *, adopted: bool, give_up: Callable[[], bool], admits: Callable[[], bool] | None = None
+    ) -> Iterator[None]:
         """Have a slot for the container ``name`` within the block.
 
         Args:
             adopted: It has one already: do not wait.
+            admits: Asked instead of what is asked for others.
             give_up: Asked while it waits; then the block is entered without a slot.
         """
+        admits = admits or self._admits
         with self._changed:
             self._orphans.discard(name)
-            while not adopted and (self._is_full or not self._admits()) and not give_up():
+            while not adopted and (self._is_full or not admits()) and not give_up():
                 self._changed.wait(_LOOK_SECONDS)
                 self._orphans = {orphan for orphan in self._orphans if self._runs(orphan)}
             self._taken.append(name)

@@ -62,7 +62,9 @@ class Spares:
         per_deployment: How many a deployment in use has that asks for none; 0: none.
         keep_seconds: How long those stay after the deployment's last use.
         nonce: Of the frames of a container, by its id.
-        admits: Whether a container may be started now: the network's rules hold.
+        admits: Whether such a container may be started now: its network's rules hold.
+        permit: Called with a container before anything of the project runs in it: it may reach what its spec says.
+        forget: Called when a container is gone.
     """
 
     def __init__(
@@ -71,9 +73,12 @@ class Spares:
         per_deployment: int,
         keep_seconds: float,
         nonce: Callable[[str], str],
-        admits: Callable[[], bool] = lambda: True,
+        admits: Callable[[ContainerSpec], bool] = lambda spec: True,
+        permit: Callable[[str, ContainerSpec], None] = lambda container, spec: None,
+        forget: Callable[[str], None] = lambda container: None,
     ) -> None:
         self._nonce, self._admits = nonce, admits
+        self._permit, self._forget = permit, forget
         self._engine, self._per_deployment, self._keep_seconds = engine, per_deployment, keep_seconds
         self._lock = threading.Lock()
         self._spares: OrderedDict[str, list[Spare]] = OrderedDict()
@@ -150,6 +155,7 @@ class Spares:
             self._used_at.pop(deployment_id, None)
         for spare in left:
             self._engine.remove(spare.container)
+            self._forget(spare.container)
             with self._lock:
                 self._spares[deployment_id].remove(spare)
 
@@ -169,7 +175,7 @@ class Spares:
         deployment_id = spec.labels[LABEL_DEPLOYMENT]
         with self._lock:
             enough = len(self._spares.get(deployment_id, [])) >= (warmth.count or self._per_deployment)
-            if enough or deployment_id not in self._used_at or self._closed.is_set() or not self._admits():
+            if enough or deployment_id not in self._used_at or self._closed.is_set() or not self._admits(spec):
                 return
             name = f"{SPARE_PREFIX}{deployment_id.replace('_', '-')}-{secrets.token_hex(4)}"
             self._on_the_way.add(name)
@@ -204,6 +210,7 @@ class Spares:
         late = threading.Timer(warmth.timeout_seconds, attachment.close)
         late.start()
         try:
+            self._permit(container, spec)
             attachment.write(warmth.boot(nonce))
             self._engine.start(container)
             if not _imported(attachment, nonce):
@@ -235,6 +242,7 @@ class Spares:
     def _remove(self, spare: Spare) -> None:
         try:
             self._engine.remove(spare.container)
+            self._forget(spare.container)
         except Exception as error:
             logger.info("spare %s stays until the next sweep: %s", spare.container, error)
 

@@ -107,12 +107,6 @@ def _checked(platform: Platform, file: BinaryIO, name: str | None) -> Source:
             f"[build] requirements: there is no {wanted} in the upload",
             hint="The path is relative to the project's root; .gitignore and [build] exclude may leave the file out.",
         )
-    if config.network.mode == "allow":
-        # A list that nothing enforces would be worse than none: whoever wrote it counts on it.
-        raise InvalidConfig(
-            "[network] allow: this platform cannot restrict a run to named hosts yet",
-            hint='leave it out (open), or set mode = "none" under [network] to close the network',
-        )
     return Source(summary.sha256, config.model_dump(mode="json"), summary.warnings)
 
 

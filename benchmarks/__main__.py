@@ -1,6 +1,6 @@
 """``make bench``: measure against baselines in the same run; ``--write`` generates docs/benchmarks.md.
 
-    python -m benchmarks [starts] [deploys] [events] [runs] [redaction] [--write]
+    python -m benchmarks [starts] [deploys] [events] [runs] [redaction] [egress] [--write]
 
 The page keeps what it has of suites that were not measured. Exit code 1 when a target is missed.
 """
@@ -11,7 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks import deploys, events, redaction, runs, starts
+from benchmarks import deploys, egress, events, redaction, runs, starts
 from benchmarks.report import Row, show, write
 
 SUITES = {
@@ -20,6 +20,7 @@ SUITES = {
     "events": events.measure,
     "runs": runs.measure,
     "redaction": redaction.measure,
+    "egress": egress.measure,
 }
 
 

@@ -131,7 +131,12 @@ def _platform(target: Target | None, data: Path | None) -> Iterator[Check]:
         # It says something only when it is less than it could be.
         loosened = network.get("detail")
         closed = "runs reach neither their hosts, nor private networks, nor each other"
-        yield Check("its network", "warn" if loosened else "ok", str(loosened or closed), "unset what is not needed")
+        yield Check(
+            "its network",
+            "warn" if loosened else "ok",
+            str(loosened or closed),
+            "unset what is not needed, install what is",
+        )
     for name, (detail, hint) in down.items():
         # "crewship doctor" in an error of the API leads here, where it would lead nowhere.
         own = "; ".join(part for part in str(hint or "").split("; ") if "crewship doctor" not in part)

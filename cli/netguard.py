@@ -13,12 +13,16 @@ def netguard(
     ] = None,
     remove: Annotated[bool, typer.Option("--remove", help="Take the rules away and end.")] = False,
 ) -> None:
-    """Keep runs from this host and private networks; needs root. `crewship dev` does this itself when it runs as root."""
+    """Keep runs from this host and private networks; needs root. `crewship dev` does this itself when it runs as root.
+
+    With it runs the proxy of runs that may reach named hosts alone (`[network] allow`).
+    """
     import asyncio
     import logging
     import sys
 
     from cli.output import say_done
+    from crewship.egress.service import Egress
     from crewship.netguard.firewall import Firewall
     from crewship.netguard.messages import GuardState
     from crewship.netguard.service import Guard
@@ -37,4 +41,13 @@ def netguard(
         if state.problem is None:
             say_done(f"runs on {state.bridge} are kept from this host and private networks; Ctrl-C ends the guard")
 
-    asyncio.run(Guard(settings.guard_options).serve(ready))
+    async def serve() -> None:
+        egress = Egress(settings.egress_options)
+        proxy = asyncio.create_task(egress.serve())
+        try:
+            await Guard(settings.guard_options).serve(ready)
+        finally:
+            egress.end()
+            await proxy
+
+    asyncio.run(serve())

@@ -11,17 +11,25 @@ from crewship.settings import Settings
 
 
 def boot_command(
-    config: DeploymentConfig, env: Mapping[str, str], nonce: str, limits: RunLimits, *, end_timeout_seconds: int = 600
+    config: DeploymentConfig,
+    env: Mapping[str, str],
+    nonce: str,
+    limits: RunLimits,
+    *,
+    end_timeout_seconds: int = 600,
+    proxy: Mapping[str, str] | None = None,
 ) -> bytes:
     """The command that starts phase 1: the same for every run of a deployment at one version of the env vars.
 
     Args:
+        env: The project's; none of it may be shown.
+        proxy: Variables that name the way out; they take the place of the project's.
         end_timeout_seconds: How long the container waits at its end for somebody who takes its last frame.
     """
     boot = {
         "op": "boot",
         "nonce": nonce,
-        "env": dict(env),
+        "env": {**env, **(proxy or {})},
         "entrypoint": config.entrypoint,
         "framework": config.framework,
         "artifacts": list(config.run.artifacts),
@@ -46,4 +54,10 @@ def container_limits(limits: RunLimits) -> Limits:
 
 def network_of(config: DeploymentConfig, settings: Settings) -> str | None:
     """The bridge that a deployment's containers are on; None for ``mode = "none"``."""
-    return None if config.network.mode == "none" else settings.network
+    match config.network.mode:
+        case "none":
+            return None
+        case "allow":
+            return settings.closed_network
+        case "open":
+            return settings.network

@@ -153,6 +153,29 @@ class RunConfig(_Table):
         return value
 
 
+def _not_a_host(entry: str) -> str | None:
+    """Why an entry of ``[network] allow`` names no host; None when it does."""
+    label = r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)"
+    name, colon, port = entry.partition(":")
+    below = name.removeprefix("*.")
+    if "://" in entry:
+        return "it has a scheme"
+    if "/" in entry:
+        return "it has a path"
+    if entry.count(":") > 1 or re.fullmatch(r"[0-9.]+", name):
+        # An address has no name that TLS could be checked against, and whose it is tomorrow nobody knows.
+        return "an address is no name"
+    if below == "*":
+        return "an open network needs no list"
+    if "*" in below:
+        return "the star stands before the first dot alone"
+    if colon and not (re.fullmatch(r"[1-9][0-9]{0,4}", port) and int(port) < 65536):
+        return f"{port!r} is not a port"
+    if len(below) > 253 or not re.fullmatch(rf"{label}(\.{label})*", below):
+        return "letters, digits, hyphens and dots are in a name"
+    return None
+
+
 class NetworkConfig(_Table):
     """``[network]``: everything but the platform's own network (``open``), some hosts (``allow``) or nothing (``none``)."""
 
@@ -164,13 +187,12 @@ class NetworkConfig(_Table):
     @field_validator("allow")
     @classmethod
     def _hosts(cls, value: list[str]) -> list[str]:
-        label = r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)"
         for host in value:
-            if not re.fullmatch(rf"(\*\.)?{label}(\.{label})*(:[1-9][0-9]{{0,4}})?", host):
+            if (reason := _not_a_host(host)) is not None:
                 hint = (
                     'Name hosts without scheme and path, for example allow = ["api.openai.com", "*.example.com:8443"].'
                 )
-                raise _mistake(f"{host!r} is not a host", hint)
+                raise _mistake(f"{host!r} is not a host: {reason}", hint)
         return value
 
     @model_validator(mode="before")

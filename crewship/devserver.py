@@ -1,9 +1,9 @@
 """``crewship dev``: the whole platform on one machine, as child processes of one.
 
-Temporal's development server and, as root, the network's guard; then the worker and the API, with the embedded adapters:
-SQLite, a folder of objects, a unix socket as tail. All state is below one data folder, which one process at a time holds by
-a lock. What must not change between two starts is in ``dev.json`` there: the installation's name, which labels its
-containers, and Temporal's port.
+Temporal's development server and, as root, the network's guard and the proxy of runs with ``[network] allow``; then the worker
+and the API, with the embedded adapters: SQLite, a folder of objects, a unix socket as tail. All state is below one data folder,
+which one process at a time holds by a lock. What must not change between two starts is in ``dev.json`` there: the
+installation's name, which labels its containers, and Temporal's port.
 
 Stopping goes in order: API, worker, Temporal. The worker lets go of containers that run; they go on and are adopted at the
 next start. While it runs, a file in the user's state folder tells the CLI on this machine where it is.
@@ -32,24 +32,30 @@ from crewship.devstate import (
     valid_key,
 )
 from crewship.processes import Child, ChildLog, ChildSpec
-from crewship.provision import base_image, engine, temporal
+from crewship.provision import base_image, engine, squid, temporal
+from crewship.provision.errors import ProvisionError
 from crewship.provision.progress import Progress
 from crewship.settings import Settings
 
 HOST_NAME = "local"
 """The worker's host name. Not the machine's, which changes on a laptop: task queues are named after it."""
 
-_WORKER_READY, _GUARD_READY = b"worker ready", b"guard ready"
+_WORKER_READY, _GUARD_READY, _EGRESS_READY = b"worker ready", b"guard ready", b"egress ready"
 _LONGEST_SOCKET_PATH = 100
 """A unix socket's path has 107 bytes on Linux and 103 elsewhere."""
 _STARTING_SECONDS = 90.0
 _STOP_SECONDS = 30.0
 """Worker and API finish what they are at in 10 s; more is for a machine under load."""
 _ANSWER_SECONDS = 5.0
-_NETGUARD = "netguard"
+_NETGUARD, _EGRESS = "netguard", "egress"
 _MODULES = {
     name: (sys.executable, "-P", "-m", module)
-    for name, module in (("worker", "worker"), ("api", "api"), (_NETGUARD, "crewship.netguard"))
+    for name, module in (
+        ("worker", "worker"),
+        ("api", "api"),
+        (_NETGUARD, "crewship.netguard"),
+        (_EGRESS, "crewship.egress"),
+    )
 }
 """``-P``: a folder called ``api`` where the user happens to be is not ours."""
 
@@ -63,7 +69,7 @@ class DevOptions:
         host: Address the API listens on; Temporal and its UI stay on the loopback address.
         port: The API's.
         ui_port: Of Temporal's UI.
-        commands: What is run as ``worker``, ``api`` and ``netguard``; without the last one there is none.
+        commands: What is run as ``worker``, ``api``, ``netguard`` and ``egress``; without one of the last two there is none.
     """
 
     data: Path
@@ -189,7 +195,7 @@ class DevServer:
     async def _start(self) -> None:
         """Temporal and the network's guard first; then worker and API at once, for most of their start is loading."""
         with self._progress.step("Starting the platform") as step:
-            first = [child for child in self._children if child.spec.name in ("temporal", _NETGUARD)]
+            first = [child for child in self._children if child.spec.name in ("temporal", _NETGUARD, _EGRESS)]
             for together in (first, [child for child in self._children if child not in first]):
                 step.detail(" and ".join(child.spec.name for child in together))
                 tasks = [asyncio.create_task(child.start()) for child in together]
@@ -208,6 +214,9 @@ class DevServer:
             base = base_image.ensure_base_image(
                 client, settings.cache_dir, self._progress, configured=settings.base_image
             )
+        if self._starts_guard:
+            with contextlib.suppress(ProvisionError):  # the proxy says what is missing
+                squid.ensure_squid(settings.cache_dir, self._progress)
         kept = self._kept
         plan = []
         address = settings.temporal_address
@@ -218,6 +227,8 @@ class DevServer:
         env = self._child_env(kept.instance, address, base.reference)
         if self._starts_guard:
             plan.append(self._module(_NETGUARD, env, _says(_GUARD_READY)))
+            if _EGRESS in options.commands and settings.network_proxy_socket is None:
+                plan.append(self._module(_EGRESS, env, _says(_EGRESS_READY)))
         plan.append(self._module("worker", env, _says(_WORKER_READY)))
         env = {**env, "CREWSHIP_BOOTSTRAP_ADMIN_KEY": admin_key(options.data)}
         plan.append(self._module("api", env, self._api_answers))
@@ -276,6 +287,8 @@ class DevServer:
                 env["CREWSHIP_TAIL"] = f"unix://{folder / 'tail.sock'}"
             if settings.network_guard_socket is None:
                 env["CREWSHIP_NETWORK_GUARD_SOCKET"] = str(folder / "netguard.sock")
+            if settings.network_proxy_socket is None:
+                env["CREWSHIP_NETWORK_PROXY_SOCKET"] = str(folder / "egress.sock")
         bundle = os.environ.get("SSL_CERT_FILE", "")
         if settings.build_ca_bundle is None and Path(bundle).is_file():
             env["CREWSHIP_BUILD_CA_BUNDLE"] = bundle

@@ -23,6 +23,7 @@ import requests
 import urllib3.exceptions
 from docker.types import Mount, Ulimit
 
+from crewship.closed_bridge import closed_endpoint, ensure_closed_bridge
 from crewship.docker_connection import DockerConnection, ensure_bridge, has_status, translated
 from crewship.docker_meter import open_meter
 from crewship.docker_stream import DockerStream
@@ -101,9 +102,11 @@ class DockerEngine:
     def create(self, spec: ContainerSpec) -> str:
         api = self.connection.api
         with translated(spec.name):
-            if spec.network is not None and spec.network not in self._bridges:
+            if spec.network is not None and not spec.allow and spec.network not in self._bridges:
                 ensure_bridge(api, spec.network, self.instance)
                 self._bridges.add(spec.network)
+            if spec.network is not None and spec.allow:
+                ensure_closed_bridge(api, spec.network, self.instance)
             try:
                 created = api.create_container(
                     image=spec.image,
@@ -114,6 +117,7 @@ class DockerEngine:
                     stdin_open=True,
                     detach=True,  # or the SDK sets StdinOnce: the first detach would end stdin
                     host_config=self._host_config(api, spec),
+                    networking_config=closed_endpoint(api, spec.network) if spec.network and spec.allow else None,
                 )
             except docker.errors.NotFound as error:
                 raise ImageMissing(spec.image) from error
@@ -188,10 +192,14 @@ class DockerEngine:
                 api.start(container)
             except docker.errors.NotFound:
                 network = api.inspect_container(container)["HostConfig"]["NetworkMode"]
-                if network == "none":
+                if network == "none" or _address(self._endpoint(container, network)):
                     raise
                 ensure_bridge(api, network, self.instance)  # removed since it was made
                 api.start(container)
+
+    def _endpoint(self, container: str, network: str) -> dict[str, Any]:
+        found = self.connection.api.inspect_container(container)["NetworkSettings"]["Networks"]
+        return dict(found.get(network) or {})
 
     def kill(self, container: str, signal: str) -> bool:
         with translated(container):
@@ -235,14 +243,7 @@ class DockerEngine:
             labels=found["Config"]["Labels"] or {},
             started_at=state["StartedAt"],
             runtime=found["HostConfig"].get("Runtime") or "",
-            address=next(
-                (
-                    network["IPAddress"]
-                    for network in found["NetworkSettings"]["Networks"].values()
-                    if network["IPAddress"]
-                ),
-                "",
-            ),
+            address=next(filter(None, map(_address, found["NetworkSettings"]["Networks"].values())), ""),
         )
 
     def remove(self, container: str) -> None:
@@ -397,6 +398,11 @@ class DockerEngine:
                 return str(self.connection.api.inspect_network("bridge")["Created"])
         except ContainerMissing:
             return ""
+
+
+def _address(endpoint: dict[str, Any]) -> str:
+    """A container's address on a network: the one it has, or is to have."""
+    return str(endpoint.get("IPAddress") or (endpoint.get("IPAMConfig") or {}).get("IPv4Address") or "")
 
 
 class _TarStream:

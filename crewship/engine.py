@@ -37,6 +37,8 @@ class ContainerSpec:
     network: str | None
     """Bridge's name, or None for no network."""
     labels: dict[str, str] = field(default_factory=dict)
+    allow: tuple[str, ...] = ()
+    """Hosts that the proxy lets it reach; with any, ``network`` is the closed bridge."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,7 @@ class ContainerState:
     runtime: str = ""
     """What it is run by, such as ``runc`` or ``runsc``."""
     address: str = ""
-    """Its own on the bridge, as long as it runs; empty without a network."""
+    """Its own on the bridge, as long as it runs, on the closed bridge before that too; empty without a network."""
 
 
 @dataclass(frozen=True, slots=True)

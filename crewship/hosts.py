@@ -19,11 +19,15 @@ class HostNetwork:
         problem: Why nothing is started on it; None: nothing is wrong.
         hint: How to mend that.
         loosened: Settings that make it less strict, as they stand in the environment.
+        closed_problem: Why no run with ``[network] allow`` is started; None: nothing is wrong.
+        closed_hint: How to mend that.
     """
 
     problem: str | None = None
     hint: str | None = None
     loosened: tuple[str, ...] = ()
+    closed_problem: str | None = None
+    closed_hint: str | None = None
 
 
 def record_engine(session: Session, name: str, problem: str | None, network: HostNetwork | None = None) -> None:
@@ -34,25 +38,42 @@ def record_engine(session: Session, name: str, problem: str | None, network: Hos
     session.add(host)
 
 
-def require_engine(session: Session, name: str) -> None:
+def require_engine(session: Session, name: str, *, restricted: bool = False) -> None:
     """Raise ``Unavailable`` when the worker of host ``name`` could not reach its container engine lately, or starts nothing.
 
     A host that no worker has told of yet may come: its work waits.
+
+    Args:
+        restricted: It is about runs with ``[network] allow``, which need the proxy.
     """
     host = session.get(Host, name)
     if host is not None and host.engine_problem is not None:
         raise _unavailable(host)
     if host is not None:
         _require_network(host)
+    network: dict[str, Any] = (host.network if host is not None else None) or {}
+    if restricted and network.get("closed_problem"):
+        raise Unavailable(
+            f"Host {name!r} starts no run with [network] allow: {network['closed_problem']}",
+            hint=network.get("closed_hint"),
+        )
 
 
 def require_networks(session: Session) -> str | None:
-    """Raise ``Unavailable`` when a host's network lets nothing start; else what was loosened there, or None."""
+    """Raise ``Unavailable`` when a host's network lets nothing start; else what is less there than could be, or None."""
     loosened: list[str] = []
+    without_proxy: list[str] = []
     for host in session.exec(select(Host).order_by(col(Host.name))):
         _require_network(host)
-        loosened += [f"{setting} on {host.name}" for setting in (host.network or {}).get("loosened", ())]
-    return f"loosened by {', '.join(loosened)}" if loosened else None
+        network: dict[str, Any] = host.network or {}
+        loosened += [f"{setting} on {host.name}" for setting in network.get("loosened", ())]
+        if network.get("closed_problem"):
+            mend = f" ({network['closed_hint']})" if network.get("closed_hint") else ""
+            without_proxy.append(
+                f"no run with [network] allow starts on {host.name}: {network['closed_problem']}{mend}"
+            )
+    told = [f"loosened by {', '.join(loosened)}"] if loosened else []
+    return "; ".join(told + without_proxy) or None
 
 
 def require_any_engine(session: Session) -> None:

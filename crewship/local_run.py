@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from crewship import outcome
-from crewship.boots import boot_command, container_limits, network_of
+from crewship.boots import boot_command, container_limits
 from crewship.build_secrets import INDEX_NAMES, NONE, BuildSecrets
 from crewship.builds import BuiltImage, app_image
 from crewship.clock import from_ms, now, rfc3339
@@ -218,7 +218,8 @@ class LocalRuns:
             image,
             container_limits(limits),
             "run",
-            network_of(config, self._settings),
+            # Without a platform there is no proxy to keep to a list of hosts.
+            None if config.network.mode == "none" else self._settings.network,
             {LABEL_DEPLOYMENT: deployment_id},
         )
         self._engine.remove(name)

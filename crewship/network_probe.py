@@ -18,6 +18,7 @@ from typing import Any
 
 import docker.errors
 
+from crewship.closed_bridge import closed_endpoint
 from crewship.docker_connection import ensure_bridge, translated
 from crewship.docker_stream import DockerStream
 from crewship.engine import ImageMissing
@@ -32,11 +33,15 @@ _LIMIT_SECONDS = 30.0
 
 _KNOCK = """
 import errno, json, socket, struct, sys, time
-targets, patience = json.loads(sys.argv[1]), float(sys.argv[2])
+targets, patience, proxy = json.loads(sys.argv[1]), float(sys.argv[2]), sys.argv[3]
 with open("/proc/net/route") as routes:
     rows = [line.split() for line in routes.readlines()[1:]]
 gateways = [socket.inet_ntoa(struct.pack("=I", int(row[2], 16))) for row in rows if row[1] == "00000000"]
 until = time.monotonic() + patience
+# On the closed bridge there may be no route, which is as good as a refusal, to anywhere but the host itself.
+if proxy:
+    proxy, _, port = proxy.partition(":")
+    gateways = [proxy]
 
 def tcp(host, port):
     with socket.socket() as s:
@@ -56,13 +61,22 @@ def prohibited(host):
                 if time.monotonic() > until:
                     return False
             except OSError as error:
-                return error.errno == errno.EHOSTUNREACH
+                return error.errno == errno.EHOSTUNREACH or bool(proxy and host != proxy and error.errno == errno.ENETUNREACH)
+
+def refuses():
+    # A proxy that serves: it is there, and lets nobody through that it was not told of.
+    try:
+        with socket.create_connection((proxy, int(port)), 3) as s:
+            s.sendall(b"CONNECT crewship.invalid:443 HTTP/1.1\\r\\nHost: crewship.invalid\\r\\n\\r\\n")
+            return s.recv(12).endswith(b" 403")
+    except OSError:
+        return False
 
 found = {host: "open" if tcp(host, 80) else "refused" for host in gateways + targets}
 for host in gateways + targets[:1] if patience else []:
     if found[host] == "refused" and not prohibited(host):
         found[host] = "unguarded"
-print(json.dumps({"gateways": gateways, "found": found}), flush=True)
+print(json.dumps({"gateways": gateways, "found": found, "proxy": refuses() if proxy else None}), flush=True)
 """
 
 
@@ -71,7 +85,14 @@ class ProbeFailed(Exception):
 
 
 def probe(
-    api: Any, *, instance: str, image: str, bridge: str, targets: Sequence[str] = TARGETS, runtime: str = ""
+    api: Any,
+    *,
+    instance: str,
+    image: str,
+    bridge: str,
+    targets: Sequence[str] = TARGETS,
+    runtime: str = "",
+    proxy: str = "",
 ) -> float:
     """Knock at all targets and at the host; seconds that it took.
 
@@ -85,6 +106,7 @@ def probe(
         bridge: The runs' bridge; made when it is not there.
         targets: Addresses that must be refused.
         runtime: The engine's runtime that runs are started by; empty: its default.
+        proxy: URL of the proxy that is to be the only way out, on the closed bridge; empty: it is an open one.
 
     Raises:
         ProbeFailed: a target is open.
@@ -92,23 +114,26 @@ def probe(
         Unavailable: the engine does not answer, or the container told nothing.
     """
     began = time.monotonic()
-    with translated(bridge):
-        ensure_bridge(api, bridge, instance)
-    name = f"crewship-probe-{instance}"
+    if not proxy:
+        with translated(bridge):
+            ensure_bridge(api, bridge, instance)
+    name = f"crewship-probe-{instance}{'-closed' if proxy else ''}"
     if runtime:  # first: without a guard the other one fails, and whether this one works is all that is asked
         try:
-            output = _knock(api, name, image, bridge, targets, runtime)
+            output = _knock(api, name, image, bridge, targets, runtime, proxy)
         except CrewshipError as error:
             raise Unavailable(
                 f"The runtime {runtime!r} starts no container: {error.detail}",
                 hint=f"try it by hand on the container host: docker run --rm --runtime {runtime} {image} true",
             ) from error
-        _judge(output, bridge)
-    _judge(_knock(api, name, image, bridge, targets), bridge)
+        _judge(output, bridge, proxy)
+    _judge(_knock(api, name, image, bridge, targets, proxy=proxy), bridge, proxy)
     return time.monotonic() - began
 
 
-def _knock(api: Any, name: str, image: str, bridge: str, targets: Sequence[str], runtime: str = "") -> bytes:
+def _knock(
+    api: Any, name: str, image: str, bridge: str, targets: Sequence[str], runtime: str = "", proxy: str = ""
+) -> bytes:
     """What a container tells that has knocked at everything, by TCP alone when it has a ``runtime`` of its own."""
     patience = 0 if runtime else _PATIENCE_SECONDS
     with translated(name):
@@ -118,7 +143,7 @@ def _knock(api: Any, name: str, image: str, bridge: str, targets: Sequence[str],
                 image=image,
                 name=name,
                 entrypoint=["/usr/bin/env", "python3", "-I", "-S", "-c", _KNOCK],
-                command=[json.dumps(list(targets)), str(patience)],
+                command=[json.dumps(list(targets)), str(patience), proxy.removeprefix("http://")],
                 user="10001:10001",
                 detach=True,
                 host_config=api.create_host_config(
@@ -131,6 +156,7 @@ def _knock(api: Any, name: str, image: str, bridge: str, targets: Sequence[str],
                     runtime=runtime or None,
                     log_config={"type": "none"},
                 ),
+                networking_config=closed_endpoint(api, bridge) if proxy else None,
             )["Id"]
         except docker.errors.NotFound as error:
             raise ImageMissing(image) from error
@@ -140,7 +166,7 @@ def _knock(api: Any, name: str, image: str, bridge: str, targets: Sequence[str],
             _remove(api, container)
 
 
-def _judge(output: bytes, bridge: str) -> None:
+def _judge(output: bytes, bridge: str, proxy: str) -> None:
     """Raise ``ProbeFailed`` when something could be reached, ``Unavailable`` when the container told nothing."""
     try:
         told = json.loads(output)
@@ -155,6 +181,8 @@ def _judge(output: bytes, bridge: str) -> None:
         for host, how in found.items()
         if how != "refused"
     ]
+    if told.get("proxy") is False:
+        wrong.append(f"the proxy at {proxy} does not answer as it should")
     if wrong:
         raise ProbeFailed(f"From a container on {bridge} {', '.join(wrong)}")
 

@@ -14,6 +14,7 @@ from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from crewship.config import size_bytes
+from crewship.egress.wiring import EgressOptions, closed_bridge
 from crewship.netguard.rules import GuardOptions, parse_addresses, parse_reach
 
 
@@ -125,6 +126,8 @@ class Settings(BaseSettings):
     """Whether containers are let onto the bridge only while a guard keeps them from the host and private networks."""
     network_guard_socket: Path | None = None
     """Where the guard tells how it is; None: ``<data_dir>/netguard.sock``."""
+    network_proxy_socket: Path | None = None
+    """Where the proxy of runs with ``[network] allow`` is told who may reach what; None: ``<data_dir>/egress.sock``."""
     network_reach: str = ""
     """Comma-separated private addresses and networks, each with an optional ``:port``, that runs and builds may reach."""
     network_dns: str = ""
@@ -185,6 +188,22 @@ class Settings(BaseSettings):
         """What a network guard of this installation guards."""
         dns, reach = parse_addresses(self.network_dns), parse_reach(self.network_reach)
         return GuardOptions(self.network, self.guard_socket, dns, reach)
+
+    @cached_property
+    def egress_options(self) -> EgressOptions:
+        """What an egress proxy of this installation is."""
+        guard = self.guard_options
+        return EgressOptions(self.network, self.egress_socket, guard.dns, guard.reach)
+
+    @cached_property
+    def egress_socket(self) -> Path:
+        """Where the egress proxy listens to the worker."""
+        return self.network_proxy_socket or self.data_dir / "egress.sock"
+
+    @cached_property
+    def closed_network(self) -> str:
+        """The bridge of runs that may reach named hosts alone."""
+        return closed_bridge(self.network)
 
     @cached_property
     def cors_origin_list(self) -> list[str]:

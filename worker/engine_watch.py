@@ -8,9 +8,11 @@ long is given up
 import asyncio
 import logging
 import time
+from dataclasses import replace
 
 from sqlalchemy import Engine as Database
 
+from activities.closed_network import ClosedNetwork
 from activities.network import Network
 from crewship.db import session as transaction
 from crewship.engine import Engine
@@ -25,19 +27,24 @@ PATIENCE_SECONDS = 10.0
 """How long nothing may be started before work is refused for it."""
 
 
-async def watch_engine(engine: Engine, database: Database, host: str, network: Network | None = None) -> None:
+async def watch_engine(
+    engine: Engine,
+    database: Database,
+    host: str,
+    network: Network | None = None,
+    closed: ClosedNetwork | None = None,
+) -> None:
     """Until cancelled."""
     known: tuple[str | None, HostNetwork | None] | None = None
     told_at = 0.0
-    shown: HostNetwork | None = None
-    well_at = time.monotonic()
+    at_all, closed_one = _Patience(), _Patience()
     while True:
-        problem, around = await asyncio.to_thread(_problem, engine), _network(network)
-        # A guard that is started again is away for a moment, which refuses nobody: what waits for it goes on then.
-        if around is None or around.problem is None:
-            shown, well_at = around, time.monotonic()
-        elif time.monotonic() - well_at >= PATIENCE_SECONDS:
-            shown = around
+        problem, around = await asyncio.to_thread(_problem, engine), _network(network, closed)
+        shown = around and replace(
+            around,
+            problem=at_all.shown(around.problem),
+            closed_problem=closed_one.shown(around.closed_problem),
+        )
         if (problem, shown) != known or time.monotonic() - told_at >= SEEN_SECONDS:
             try:
                 await asyncio.to_thread(_record, database, host, problem, shown)
@@ -45,6 +52,19 @@ async def watch_engine(engine: Engine, database: Database, host: str, network: N
             except CrewshipError as error:
                 logger.warning("the engine's state could not be recorded: %s", error.detail)
         await asyncio.sleep(EVERY_SECONDS)
+
+
+class _Patience:
+    """A guard, or a proxy, that is started again is away for a moment, which refuses nobody: what waits for it goes on then."""
+
+    def __init__(self) -> None:
+        self._well_at = time.monotonic()
+
+    def shown(self, problem: str | None) -> str | None:
+        """``problem`` once it has been there for a while."""
+        if problem is None:
+            self._well_at = time.monotonic()
+        return problem if time.monotonic() - self._well_at >= PATIENCE_SECONDS else None
 
 
 def record_host(engine: Engine, database: Database, host: str) -> None:
@@ -60,13 +80,17 @@ def _problem(engine: Engine) -> str | None:
     return None
 
 
-def _network(network: Network | None) -> HostNetwork | None:
+def _network(network: Network | None, closed: ClosedNetwork | None) -> HostNetwork | None:
     if network is None:
         return None
-    trouble = network.trouble()
-    if trouble is None:
-        return HostNetwork(loosened=tuple(network.loosened()))
-    return HostNetwork(trouble.detail, trouble.hint, tuple(network.loosened()))
+    trouble, restricted = network.trouble(), closed.trouble() if closed is not None else None
+    return HostNetwork(
+        problem=trouble.detail if trouble is not None else None,
+        hint=trouble.hint if trouble is not None else None,
+        loosened=tuple(network.loosened()),
+        closed_problem=restricted.detail if restricted is not None else None,
+        closed_hint=restricted.hint if restricted is not None else None,
+    )
 
 
 def _record(database: Database, host: str, problem: str | None, network: HostNetwork | None) -> None:

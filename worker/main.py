@@ -22,6 +22,7 @@ from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 from activities.abandoned import AbandonedActivities
 from activities.bridge import TemporalBridge
+from activities.closed_network import ClosedNetwork
 from activities.containers import ContainerActivities
 from activities.denials import Denials
 from activities.deployments import DeploymentActivities
@@ -36,6 +37,7 @@ from activities.spares import Spares
 from crewship import contracts, temporal
 from crewship.db import migrate, open_database
 from crewship.docker_engine import DockerEngine
+from crewship.egress.client import EgressClient
 from crewship.errors import CrewshipError, Unavailable
 from crewship.image_builder import ImageBuilder
 from crewship.keyring import open_keyring
@@ -91,14 +93,21 @@ async def workers(settings: Settings, client: Client) -> AsyncIterator[list[Work
     denials = Denials()
     network_changed = asyncio.Event()
 
+    def wake() -> None:
+        loop.call_soon_threadsafe(network_changed.set)
+
     def guard_told() -> None:
         network.changed()
-        loop.call_soon_threadsafe(network_changed.set)
+        wake()
 
     guard = None
     if settings.network_guard == "required":
         guard = GuardClient(settings.guard_socket, settings.network, denials.hear, guard_told)
+    egress = None
+    if guard is not None:
+        egress = EgressClient(settings.egress_socket, denials.hear, wake)
     network = Network(engine, settings, guard)
+    closed = ClosedNetwork(engine, settings, network, guard, egress, wake)
     builder = ImageBuilder(engine, settings, admit=network.require)
     sealer = open_keyring(settings).sealer()
     spares = Spares(
@@ -106,7 +115,9 @@ async def workers(settings: Settings, client: Client) -> AsyncIterator[list[Work
         settings.spare_containers,
         settings.spare_seconds,
         lambda container: sealer.nonces(container)[0],
-        network.admits,
+        lambda spec: closed.admits_now() if spec.allow else network.admits(),
+        closed.permit,
+        closed.forget,
     )
     slots = Slots(engine, settings.run_capacity, network.admits)
     removals = Removals(engine, settings.run_capacity)
@@ -121,6 +132,7 @@ async def workers(settings: Settings, client: Client) -> AsyncIterator[list[Work
         slots=slots,
         removals=removals,
         network=network,
+        closed=closed,
         denials=denials,
         settings=settings,
     )
@@ -135,17 +147,19 @@ async def workers(settings: Settings, client: Client) -> AsyncIterator[list[Work
         bridge=bridge,
         sealer=sealer,
         spares=spares,
+        closed=closed,
         settings=settings,
     )
-    maintenance = MaintenanceActivities(engine=engine, database=database, spares=spares)
+    maintenance = MaintenanceActivities(engine=engine, database=database, spares=spares, forget_ended=closed.sweep)
     garbage = GarbageActivities(engine=engine, store=store, database=database, spares=spares, settings=settings)
     projects = ProjectActivities(
         store=store, database=database, bridge=bridge, engine=engine, spares=spares, instance=settings.instance
     )
     await asyncio.to_thread(record_host, engine, database, settings.host)
     await asyncio.to_thread(slots.find_orphans)
-    if guard is not None:
+    if guard is not None and egress is not None:
         guard.start()
+        egress.start()
 
     def admitted() -> None:
         slots.look()
@@ -153,8 +167,8 @@ async def workers(settings: Settings, client: Client) -> AsyncIterator[list[Work
             deployments.warm_up()
 
     watches = [
-        asyncio.create_task(watch_engine(engine, database, settings.host, network)),
-        asyncio.create_task(watch_network(network, network_changed, admitted)),
+        asyncio.create_task(watch_engine(engine, database, settings.host, network, closed)),
+        asyncio.create_task(watch_network(network, closed, network_changed, admitted)),
         asyncio.create_task(reap(maintenance.sweep_containers)),
     ]
     executors = [ThreadPoolExecutor(count) for count in (16, _CONTROL_SLOTS, settings.run_capacity, _ADOPTED)]
@@ -234,8 +248,9 @@ async def workers(settings: Settings, client: Client) -> AsyncIterator[list[Work
     finally:
         for watch in watches:
             watch.cancel()
-        if guard is not None:
+        if guard is not None and egress is not None:
             await asyncio.to_thread(guard.close)
+            await asyncio.to_thread(egress.close)
         await asyncio.to_thread(spares.close)
         await asyncio.to_thread(removals.close)
         for executor in executors:

@@ -7,6 +7,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 
+from activities.closed_network import ClosedNetwork
 from activities.network import Network
 
 logger = logging.getLogger(__name__)
@@ -15,20 +16,24 @@ EVERY_SECONDS = 5.0
 """How soon a network that was mended is noticed; a good one is probed once a minute."""
 
 
-async def watch_network(network: Network, changed: asyncio.Event, on_admitted: Callable[[], None]) -> None:
+async def watch_network(
+    network: Network, closed: ClosedNetwork, changed: asyncio.Event, on_admitted: Callable[[], None]
+) -> None:
     """Until cancelled.
 
     Args:
         changed: Set when the guard said something new.
-        on_admitted: Called in a thread each time when containers may be started again, the first time too.
+        on_admitted: Called in a thread each time when containers may be started again on one of the two, the first time too.
     """
-    admitted = False
+    admitted = False, False
     while True:
         changed.clear()
         try:
             await asyncio.to_thread(network.look)
-            before, admitted = admitted, network.admits()
-            if admitted and not before:
+            if network.admits():
+                await asyncio.to_thread(closed.look)
+            before, admitted = admitted, (network.admits(), closed.admits())
+            if any(now and not then for now, then in zip(admitted, before, strict=True)):
                 await asyncio.to_thread(on_admitted)
         except Exception:
             logger.exception("the network could not be looked at")

@@ -222,7 +222,7 @@ async def _record(
         if (held := claim(session, scope, key, body, deployment_id)) != deployment_id:
             row = get_deployment(session, caller, held)
             return DeploymentRead.of(row, session.get_one(Project, row.project).current_deployment_id), None
-        require_engine(session, platform.settings.host)
+        require_engine(session, platform.settings.host, restricted=upload.config["network"]["mode"] == "allow")
         owner = require_live(ensure_project(session, project, caller.actor))
         row = Deployment(
             id=deployment_id,

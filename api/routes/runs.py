@@ -172,9 +172,9 @@ async def create_run(
         if (taken := claim(session, scope, key, digest(content), run_id)) != run_id:
             return read_run(session, get_run(session, caller, taken), settings), None, []
         deployment = _deployment(session, caller, body)
-        require_engine(session, deployment.host)
-        project = require_live(get_project(session, caller, deployment.project))
         config = DeploymentConfig.model_validate(deployment.config)
+        require_engine(session, deployment.host, restricted=config.network.mode == "allow")
+        project = require_live(get_project(session, caller, deployment.project))
         row = Run(
             id=run_id,
             project=project.name,

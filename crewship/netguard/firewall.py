@@ -7,12 +7,12 @@ name and the rules that call them is ever touched.
 import os
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 
 from crewship.errors import CrewshipError
-from crewship.netguard.rules import OURS, PARENT, Policy, chain_names, chains
+from crewship.netguard.rules import OURS, PARENT, ClosedPolicy, Policy, Ruleset, all_chains, ruleset
 
 _WAIT_SECONDS = 10
 """For the lock that the engine's own changes take too."""
@@ -35,10 +35,10 @@ class Firewall:
 
     def __init__(self, prefix: Sequence[str] = ()) -> None:
         self._prefix = tuple(prefix)
-        self._set: tuple[Policy, list[list[str]]] | None = None
-        """What was set last, and how it was listed right after, of both protocols."""
+        self._set: dict[str, tuple[Policy | ClosedPolicy, list[list[str]]]] = {}
+        """By bridge: what was set last, and how it was listed right after, of both protocols."""
 
-    def apply(self, policy: Policy) -> None:
+    def apply(self, policy: Policy | ClosedPolicy) -> None:
         """Set the rules, whatever was there of them. Idempotent.
 
         Raises:
@@ -49,44 +49,40 @@ class Firewall:
                 "The kernel does not filter between containers of one bridge",
                 hint="modprobe br_netfilter && sysctl net.bridge.bridge-nf-call-iptables=1",
             )
-        forward, host, _ = chain_names(policy.bridge)
-        before = _of_bridge(self._table(self._iptables), policy.bridge)
-        text = [f":{chain} - [0:0]" for chain in chains(policy)]
-        text += [f"-A {chain} {rule}" for chain, rules in chains(policy).items() for rule in rules]
-        text += [f"-D{line[2:]}" for line in before if line.startswith("-A") and OURS.search(line)]
-        text += [
-            f"-I {parent} 1 -i {policy.bridge} -j {chain}" for parent, chain in ((PARENT, forward), ("INPUT", host))
-        ]
-        self._restore(self._iptables, text)
-        self._apply_v6(policy.bridge)
-        self._set = (policy, [_of_bridge(table, policy.bridge) for table in self._tables()])
+        rules = ruleset(policy)
+        self._change(self._iptables, rules.chains, rules.hooks)
+        if self._ip6tables is not None:
+            self._change(self._ip6tables, rules.chains6, rules.hooks6)
+        self._set[policy.bridge] = (policy, self._listed(rules))
 
-    def is_intact(self, policy: Policy) -> bool:
+    def is_intact(self, policy: Policy | ClosedPolicy) -> bool:
         """Whether the rules are those that ``apply`` has set for ``policy``, in their places.
 
         Raises:
             FirewallError: they cannot be listed.
         """
-        if self._set is None or self._set[0] != policy:
+        known, listed = self._set.get(policy.bridge, (None, []))
+        if known != policy:
             return False
+        rules = ruleset(policy)
         tables = self._tables()
-        if [_of_bridge(table, policy.bridge) for table in tables] != self._set[1]:
+        if [_lines_of(table, rules.chains) for table in tables] != listed:
             return False
         if not self._prefix and not _is_bridged_traffic_filtered():
             return False
-        return all(_comes_first(tables[0], parent, policy.bridge) for parent in (PARENT, "INPUT"))
+        return all(_comes_first(tables[0], parent, rules.chains) for parent, _ in rules.hooks)
 
     def remove(self, bridge: str) -> None:
-        """Take all of it away; fine when there is nothing.
+        """Take all of a bridge and of its closed one away; fine when there is nothing.
 
         Raises:
             FirewallError: the rules cannot be changed.
         """
-        self._set = None
+        self._set.clear()
         for command in (self._iptables, self._ip6tables):
             if command is None:
                 continue
-            listed = _of_bridge(self._table(command), bridge)
+            listed = _lines_of(self._table(command), all_chains(bridge))
             there = [line[1:].split()[0] for line in listed if line.startswith(":")]
             if there:
                 hooks = [f"-D{line[2:]}" for line in listed if line.startswith("-A") and OURS.search(line)]
@@ -94,17 +90,17 @@ class Firewall:
                     command, [*hooks, *(f"-F {chain}" for chain in there), *(f"-X {chain}" for chain in there)]
                 )
 
-    def _apply_v6(self, bridge: str) -> None:
-        """Nothing of IPv6 may leave the bridge: containers have no such address, and must not have a way round."""
-        command = self._ip6tables
-        if command is None:
-            return
-        chain, _, _ = chain_names(bridge)
-        before = _of_bridge(self._table(command), bridge)
-        text = [f":{chain} - [0:0]", f"-A {chain} -j DROP"]
+    def _change(self, command: str, chains: dict[str, list[str]], hooks: Iterable[tuple[str, str]]) -> None:
+        """Set chains and their hooks, in one transaction."""
+        before = _lines_of(self._table(command), chains)
+        text = [f":{chain} - [0:0]" for chain in chains]
+        text += [f"-A {chain} {rule}" for chain, rules in chains.items() for rule in rules]
         text += [f"-D{line[2:]}" for line in before if line.startswith("-A") and OURS.search(line)]
-        text += [f"-I {parent} 1 -i {bridge} -j {chain}" for parent in ("FORWARD", "INPUT")]
+        text += [f"-I {parent} 1 {rule}" for parent, rule in hooks]
         self._restore(command, text)
+
+    def _listed(self, rules: Ruleset) -> list[list[str]]:
+        return [_lines_of(table, rules.chains) for table in self._tables()]
 
     @cached_property
     def _iptables(self) -> str:
@@ -152,7 +148,8 @@ class Firewall:
             reason = done.stderr.strip().splitlines() or ["?"]
             raise FirewallError(
                 f"{command}-restore: {reason[0]}",
-                hint="the kernel needs xt_conntrack, xt_hashlimit, xt_NFLOG and ipt_REJECT; the process CAP_NET_ADMIN",
+                hint="the kernel needs xt_conntrack, xt_hashlimit, xt_NFLOG and ipt_REJECT, for [network] allow xt_bpf, "
+                "xt_owner and xt_addrtype too; the process CAP_NET_ADMIN",
             )
 
     def _run(self, command: list[str], text: str | None = None) -> "subprocess.CompletedProcess[str]":
@@ -171,15 +168,15 @@ class Firewall:
             raise FirewallError(f"{command[0]}: {error}", hint="install it: apt install iptables") from error
 
 
-def _of_bridge(table: list[str], bridge: str) -> list[str]:
-    """The lines of a table that are the bridge's: its chains, their rules, their hooks."""
-    names = set(chain_names(bridge))
+def _lines_of(table: list[str], chains: Iterable[str]) -> list[str]:
+    """The lines of a table that are of ``chains``: these, their rules, their hooks."""
+    names = set(chains)
     return [line for line in table if names & set(line.replace(":", " ").split())]
 
 
-def _comes_first(table: list[str], parent: str, bridge: str) -> bool:
-    """Whether nothing but hooks of ours stands before the bridge's: a rule before it might let through what it refuses."""
-    names = set(chain_names(bridge))
+def _comes_first(table: list[str], parent: str, chains: Iterable[str]) -> bool:
+    """Whether nothing but hooks of ours stands before that of ``chains``: a rule before it might let through what it refuses."""
+    names = set(chains)
     for line in table:
         if line.startswith(f"-A {parent} "):
             if names & set(line.split()):

@@ -21,6 +21,9 @@ class GuardState:
         reach: The operator's exceptions.
         resolvers: Whose port 53 is open.
         repairs: How often they were found changed and set again.
+        closed_problem: Why those of the closed bridge, which runs with ``[network] allow`` are on, cannot be set; None: they
+            hold, or there is no such bridge yet.
+        gateway: The host's address on the closed bridge; None: there is no such bridge.
     """
 
     bridge: str
@@ -30,17 +33,27 @@ class GuardState:
     reach: tuple[str, ...] = ()
     resolvers: tuple[str, ...] = ()
     repairs: int = 0
+    closed_problem: str | None = None
+    gateway: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Denial:
-    """A packet that was refused: ``source`` is the run's address, ``at_ms`` since the epoch."""
+    """A packet, or a request to the proxy, that was refused.
+
+    Attributes:
+        at_ms: Since the epoch.
+        source: The run's address.
+        host: Where it was to go; a packet's has an address only.
+        reason: Why, where that is not plain.
+    """
 
     at_ms: int
     source: str
     host: str
     port: int | None
     protocol: str
+    reason: str | None = None
 
 
 def line_of(message: GuardState | Denial) -> bytes:

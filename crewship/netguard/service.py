@@ -20,14 +20,22 @@ import struct
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from ipaddress import IPv4Address
 from pathlib import Path
 
+from crewship.egress.wiring import closed_bridge
 from crewship.errors import Conflict
 from crewship.netguard.firewall import Firewall, FirewallError
 from crewship.netguard.messages import STATE_SECONDS, Denial, GuardState, line_of, message_of
 from crewship.netguard.nflog import NflogReader
-from crewship.netguard.rules import GuardOptions, Policy
-from crewship.netguard.surroundings import connected, resolvers
+from crewship.netguard.rules import ClosedPolicy, GuardOptions, Policy
+from crewship.netguard.surroundings import (
+    address_of,
+    connected,
+    has_v6_loopback,
+    host_resolvers,
+    resolvers,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -107,7 +115,7 @@ class Guard:
                 await self._open()
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._stop.wait(), STATE_SECONDS)
-            if is_empty(self._options.bridge):
+            if is_empty(self._options.bridge) and is_empty(closed_bridge(self._options.bridge)):
                 await asyncio.to_thread(self._firewall.remove, self._options.bridge)
         finally:
             server.close()
@@ -162,7 +170,7 @@ class Guard:
     async def _open(self) -> None:
         """Let workers listen, now that there is something to say."""
         if self._server is None:
-            self._server = await _listen(self._options.socket, self._take)
+            self._server = await listen(self._options.socket, self._take)
             self._on_ready(self.state)
 
     def _listen_to_the_kernel(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -190,7 +198,7 @@ class Guard:
             bridge=options.bridge,
             resolvers=options.dns or resolvers(),
             reach=options.reach,
-            connected=connected(options.bridge),
+            connected=connected(options.bridge, closed_bridge(options.bridge)),
             nflog_group=None if self._reader is None else self._reader.group,
         )
         problem = hint = None
@@ -205,15 +213,32 @@ class Guard:
             problem, hint = error.detail, error.hint
             if problem != self.state.problem:
                 logger.error("%s (%s)", problem, hint)
+        closed_problem, gateway = await self._look_at_closed(policy)
         self.state = GuardState(
             options.bridge,
             problem,
             hint,
+            closed_problem=closed_problem,
+            gateway=None if gateway is None else str(gateway),
             blocked=tuple(str(network) for network in policy.blocked),
             reach=tuple(str(reach) for reach in policy.reach),
             resolvers=tuple(str(resolver) for resolver in policy.resolvers),
             repairs=self._repairs,
         )
+
+    async def _look_at_closed(self, policy: Policy) -> tuple[str | None, IPv4Address | None]:
+        """The same for the closed bridge. What is wrong with its rules alone stops only runs that would be on it."""
+        options = self._options
+        gateway = address_of(closed_bridge(options.bridge))
+        closed = ClosedPolicy(policy, gateway, options.dns or host_resolvers(), has_v6_loopback())
+        try:
+            if not await asyncio.to_thread(self._firewall.is_intact, closed):
+                await asyncio.to_thread(self._firewall.apply, closed)
+        except FirewallError as error:
+            if error.detail != self.state.closed_problem:
+                logger.error("closed bridge: %s (%s)", error.detail, error.hint)
+            return error.detail, gateway
+        return None, gateway
 
     async def _take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """A worker that listens, until it hangs up."""
@@ -250,10 +275,14 @@ def is_empty(bridge: str) -> bool:
         return True
 
 
-async def _listen(
+async def listen(
     path: Path, take: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 ) -> asyncio.AbstractServer:
-    """A server on ``path``, in the place of one that is dead."""
+    """A server on ``path``, in the place of one that is dead.
+
+    Raises:
+        Conflict: another one is alive.
+    """
     try:
         _, writer = await asyncio.open_unix_connection(path)
     except OSError:
@@ -261,7 +290,7 @@ async def _listen(
             path.unlink()
     else:
         writer.close()
-        raise Conflict(f"Another guard listens on {path}", hint="end that one first")
+        raise Conflict(f"Another one listens on {path} already", hint="end that one first")
     path.parent.mkdir(parents=True, exist_ok=True)
     server = await asyncio.start_unix_server(take, path)
     # Who may enter the folder may listen: workers do not run as root, and what is told is no secret.

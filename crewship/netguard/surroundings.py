@@ -1,6 +1,10 @@
 """What the rules need to know of the host: where names are asked for, and which networks it is a part of."""
 
+import fcntl
 import json
+import re
+import socket
+import struct
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
@@ -11,6 +15,8 @@ _RESOLVED = Path("/run/systemd/resolve/resolv.conf")
 """Where systemd-resolved has the true servers when ``_RESOLV`` names itself; the engine looks there too."""
 _DAEMON = Path("/etc/docker/daemon.json")
 _ROUTES = Path("/proc/net/route")
+_TRIE = Path("/proc/net/fib_trie")
+_SIOCGIFADDR = 0x8915
 
 
 def resolvers(resolv: Path = _RESOLV, resolved: Path = _RESOLVED, daemon: Path = _DAEMON) -> tuple[IPv4Address, ...]:
@@ -26,8 +32,41 @@ def resolvers(resolv: Path = _RESOLV, resolved: Path = _RESOLVED, daemon: Path =
     return tuple(server for server in found if not server.is_loopback)
 
 
-def connected(bridge: str, routes: Path = _ROUTES) -> tuple[IPv4Network, ...]:
-    """Public networks that the host reaches without a router, but the one of ``bridge``: its neighbours are in them."""
+def host_resolvers(resolv: Path = _RESOLV) -> tuple[IPv4Address, ...]:
+    """The servers that programs on this host ask, those on loopback included."""
+    return tuple(_servers(resolv))
+
+
+def address_of(interface: str) -> IPv4Address | None:
+    """This host's address on an interface; None when there is none."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+        try:
+            answer = fcntl.ioctl(s.fileno(), _SIOCGIFADDR, struct.pack("256s", interface.encode()))
+        except OSError:
+            return None
+    return IPv4Address(answer[20:24])
+
+
+def has_v6_loopback(interfaces: Path = Path("/proc/net/if_inet6")) -> bool:
+    """Whether ``::1`` is an address of this host."""
+    try:
+        return any(line.startswith("0" * 31 + "1 ") for line in interfaces.read_text().splitlines())
+    except OSError:
+        return False
+
+
+def own_addresses(trie: Path = _TRIE) -> tuple[IPv4Address, ...]:
+    """All addresses of this host."""
+    try:
+        text = trie.read_text()
+    except OSError:
+        return ()
+    found = re.findall(r"\|-- ([0-9.]+)\n(?:\s+/\d+ (?!host LOCAL).*\n)*\s+/32 host LOCAL", text)
+    return tuple(sorted({IPv4Address(address) for address in found}))
+
+
+def connected(*bridges: str, routes: Path = _ROUTES) -> tuple[IPv4Network, ...]:
+    """Public networks that the host reaches without a router, but those of ``bridges``: its neighbours are in them."""
     found = set()
     try:
         lines = routes.read_text().splitlines()[1:]
@@ -35,7 +74,7 @@ def connected(bridge: str, routes: Path = _ROUTES) -> tuple[IPv4Network, ...]:
         return ()
     for line in lines:
         name, destination, gateway, *_, mask = line.split()[:8]
-        if name != bridge and int(gateway, 16) == 0:
+        if name not in bridges and int(gateway, 16) == 0:
             # As the kernel has them in memory: the first byte is the lowest.
             address, netmask = (
                 int.from_bytes(int(text, 16).to_bytes(4, "little"), "big") for text in (destination, mask)

@@ -1,4 +1,4 @@
-"""``python -m crewship.provision [all|engine|temporal|base|minio|runsc ...]``: get what the platform needs, and say how.
+"""``python -m crewship.provision [all|engine|temporal|base|squid|minio|runsc ...]``: get what the platform needs, and say how.
 
 Everything that is made here is kept: a second call finds it and takes a second.
 """
@@ -9,13 +9,15 @@ import sys
 from crewship.errors import CrewshipError
 from crewship.provision.base_image import ensure_base_image
 from crewship.provision.engine import connect, ensure_engine
+from crewship.provision.errors import ProvisionError
 from crewship.provision.minio import ensure_minio
 from crewship.provision.progress import progress_for
 from crewship.provision.runsc import ensure_runsc
+from crewship.provision.squid import ensure_squid
 from crewship.provision.temporal import ensure_temporal
 from crewship.settings import Settings
 
-_PLATFORM = ("engine", "temporal", "base")
+_PLATFORM = ("engine", "temporal", "base", "squid")
 """What ``crewship dev`` needs; MinIO and gVisor's runsc are for tests only."""
 
 
@@ -51,6 +53,12 @@ def _provision(parts: set[str]) -> None:
         base = ensure_base_image(engine, settings.cache_dir, progress, configured=settings.base_image)
         found["base image"] = base.reference
         engine.close()
+    if "squid" in parts:
+        try:
+            found["egress proxy"] = ensure_squid(settings.cache_dir, progress)
+        except ProvisionError as error:
+            # Only runs with [network] allow need it.
+            print(f"! {error.detail}: {error.hint}", file=sys.stderr)  # noqa: T201
     if "minio" in parts:
         found["MinIO"] = ensure_minio(settings.cache_dir, progress)
     if "runsc" in parts:

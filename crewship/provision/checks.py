@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from crewship.egress.squid import find_squid
 from crewship.errors import CrewshipError
-from crewship.provision import base_image, engine, temporal
+from crewship.provision import base_image, engine, squid, temporal
 from crewship.settings import Settings
 
 _LOW_BYTES, _TOO_LOW_BYTES = 5 << 30, 1 << 30
@@ -40,7 +41,7 @@ class Check:
 
 
 def check_machine(settings: Settings) -> Iterator[Check]:
-    """Python, container engine, base image, Temporal's CLI, disk space."""
+    """Python, container engine, base image, Temporal's CLI, egress proxy, disk space."""
     yield _python()
     with contextlib.ExitStack() as stack:
         try:
@@ -54,6 +55,7 @@ def check_machine(settings: Settings) -> Iterator[Check]:
             yield from _engine(info)
             yield _base(api, settings)
     yield _temporal_cli(settings)
+    yield _squid()
     yield from _disks(settings, info)
 
 
@@ -139,6 +141,13 @@ def _temporal_cli(settings: Settings) -> Check:
     if found is None:
         return Check("Temporal CLI", "warn", "not there yet", "`crewship dev` downloads or builds it")
     return Check("Temporal CLI", "ok", str(found))
+
+
+def _squid() -> Check:
+    found = find_squid()
+    if found is None:
+        return Check("egress proxy", "warn", "there is no squid: runs with [network] allow are refused", squid.HINT)
+    return Check("egress proxy", "ok", found)
 
 
 def _disks(settings: Settings, info: dict[str, Any] | None) -> Iterator[Check]:

@@ -136,13 +136,21 @@ def is_ours_to_install() -> bool:
     return shutil.which("apt-get") is not None
 
 
-def install_packages(packages: Sequence[str], step: Step, *, log: Path) -> None:
+def install_packages(packages: Sequence[str], step: Step, *, log: Path, start: bool = True) -> None:
     """``apt-get install``, after an ``update`` when the lists are not enough.
+
+    Args:
+        packages: Their names.
+        step: Where to show what it is at.
+        log: File for what apt-get prints.
+        start: Whether their services may be started where no systemd decides that.
 
     Raises:
         ProvisionError: apt-get failed.
     """
     env = {"DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C.UTF-8"}
+    if not start:
+        env["RUNLEVEL"] = "1"  # in which invoke-rc.d starts nothing
     install = ["apt-get", "install", "-y", "-q", "--no-install-recommends", *packages]
     try:
         run(install, step, log=log, timeout_seconds=_INSTALL_SECONDS, env=env)

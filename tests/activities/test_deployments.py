@@ -68,6 +68,7 @@ def activities(database: Engine, builder: Any, images: Any) -> DeploymentActivit
     rest: Any = None
     return DeploymentActivities(
         engine=images, builder=builder, database=database, store=rest, tail=rest, bridge=rest, sealer=rest, spares=rest,
+        closed=rest,
         settings=rest,
     )  # fmt: skip
 

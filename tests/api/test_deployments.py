@@ -90,7 +90,7 @@ async def test_what_is_refused_leaves_nothing(api: Api) -> None:
         ({"crewship.toml": "[deployment]\nframework = 'python'\nentrypont = 'a:b'"}, "invalid_config"),
         ({"crewship.toml": CONFIG, "../evil": ""}, "invalid_source"),
         ({"crewship.toml": CONFIG + '[run]\nmemory = "9999g"\n'}, "invalid_config"),
-        ({"crewship.toml": CONFIG + '[network]\nallow = ["api.openai.com"]\n'}, "invalid_config"),
+        ({"crewship.toml": CONFIG + '[network]\nallow = ["192.0.2.7"]\n'}, "invalid_config"),
         ({"crewship.toml": CONFIG + '[build]\nrequirements = "a/requirements.txt"\n'}, "invalid_config"),
     ):
         assert_problem(await upload(api, pack(dict(files))), 400, code)

@@ -20,6 +20,7 @@ COMPUTED = {
     "tail",
     "secret_key_file",
     "network_guard_socket",
+    "network_proxy_socket",
 }
 
 

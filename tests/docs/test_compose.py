@@ -6,6 +6,8 @@ from typing import Any
 
 import yaml
 
+from crewship.egress.wiring import proxy_group
+
 ROOT = Path(__file__).parents[2]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
@@ -37,6 +39,13 @@ def test_the_proxy_alone_has_the_engines_socket() -> None:
     assert SERVICES["worker"]["environment"]["DOCKER_HOST"] == "unix:///run/engine/docker.sock"
 
 
+def test_the_egress_proxy_runs_under_the_group_that_the_guard_knows() -> None:
+    user, _, group = SERVICES["egress"]["user"].partition(":")
+    assert (user, group) == ("13", f"${{CREWSHIP_EGRESS_GROUP:-{proxy_group('crewship0')}}}")
+    assert "cap_add" not in SERVICES["egress"]
+    assert "CREWSHIP_NETWORK:-crewship0" in COMPOSE["x-network-env"]["CREWSHIP_NETWORK"]
+
+
 def test_nobody_is_root_who_need_not_be() -> None:
     """By the service's own user, or by that of the image that is built here."""
     images = {"deploy/Dockerfile", "deploy/minio/Dockerfile"}
@@ -45,6 +54,6 @@ def test_nobody_is_root_who_need_not_be() -> None:
         assert SERVICES[name]["user"] not in ("root", "0", "0:0"), name
     root = {name for name, service in SERVICES.items() if str(service.get("user", "")).startswith("0")}
     assert root <= {"engine-folder", "netguard"}  # one chown; the host's firewall
-    for name in ("api", "worker", "postgres", "minio", "valkey", "engine-proxy"):
+    for name in ("api", "worker", "egress", "postgres", "minio", "valkey", "engine-proxy"):
         assert SERVICES[name]["cap_drop"] == ["ALL"], name
         assert SERVICES[name]["security_opt"] == ["no-new-privileges:true"], name

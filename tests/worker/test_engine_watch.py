@@ -118,4 +118,14 @@ def test_all_hosts_networks_are_told_of(tmp_path: Path) -> None:
         require_engine(session, "a")
         with pytest.raises(Unavailable, match="'b' starts nothing: the host can be reached"):
             require_engine(session, "b")
+    with db.session(database) as session:
+        record_engine(session, "a", None, HostNetwork(closed_problem="There is no squid", closed_hint="install it"))
+        record_engine(session, "b", None, HostNetwork())
+        # Runs without a list are not concerned.
+        require_engine(session, "a")
+        require_engine(session, "b", restricted=True)
+        told = require_networks(session)
+        assert told == "no run with [network] allow starts on a: There is no squid (install it)"
+        with pytest.raises(Unavailable, match=r"'a' starts no run with \[network\] allow: There is no squid"):
+            require_engine(session, "a", restricted=True)
     database.dispose()

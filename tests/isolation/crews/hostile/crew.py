@@ -7,10 +7,13 @@ import errno
 import glob
 import os
 import platform
+import re
 import socket
+import ssl
 import subprocess
 import sys
 import time
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +134,93 @@ def names(inputs: dict[str, Any]) -> dict[str, str]:
             found[host] = type(error).__name__
         print(f"{host}: {found[host]} in {time.monotonic() - began:.3f} s")
     return found
+
+
+# --- the way out ----------------------------------------------------------------------------------------------------------
+
+
+def proxy() -> tuple[str, int]:
+    host, _, port = os.environ["HTTPS_PROXY"].removeprefix("http://").partition(":")
+    return host, int(port)
+
+
+def through(inputs: dict[str, Any]) -> dict[str, str]:
+    """Each of ``tries`` (name → what to do) by the proxy, down to the bytes; what came of it.
+
+    ``connect``: where to; ``sni``: the name in the TLS greeting, empty for none; ``say``: what is said then, in the tunnel
+    or, without ``connect``, to the proxy itself.
+    """
+    return {name: _through(**what) for name, what in inputs["tries"].items()}
+
+
+def _through(connect: str = "", sni: str | None = None, say: str = "", source: str = "") -> str:
+    with socket.socket() as s:
+        s.settimeout(5)
+        try:
+            if source:
+                s.setsockopt(socket.IPPROTO_IP, 15, 1)  # IP_FREEBIND: an address that is not one's own
+                s.bind((source, 0))
+            s.connect(proxy())
+            if connect:
+                s.sendall(f"CONNECT {connect} HTTP/1.1\r\nHost: {connect}\r\n\r\n".encode())
+                answer = s.recv(4096).decode("latin-1")
+                if " 200 " not in answer.splitlines()[0]:
+                    return answer.split()[1]
+            if sni is None:
+                s.sendall(say.encode())
+                return _read(s) or "ended"
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+            with context.wrap_socket(s, server_hostname=sni or None) as inside:
+                inside.sendall(say.encode())
+                return _read(inside) or "ended"
+        except (ssl.SSLError, ConnectionError):
+            return "ended"
+        except OSError as error:
+            return why(error)
+
+
+def _read(s: socket.socket) -> str:
+    """An answer of HTTP, or whatever comes until the end."""
+    answer = b""
+    while data := s.recv(4096):
+        answer += data
+        head, found, body = answer.partition(b"\r\n\r\n")
+        length = re.search(rb"content-length: (\d+)", head, re.IGNORECASE)
+        if found and length and len(body) >= int(length[1]):
+            break
+    return answer.decode("latin-1")
+
+
+def fetch(inputs: dict[str, Any]) -> dict[str, str]:
+    """What a library that knows of proxies gets."""
+    found = {}
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    for url in inputs["urls"]:
+        try:
+            with urllib.request.build_opener(
+                urllib.request.ProxyHandler(), urllib.request.HTTPSHandler(context=context)
+            ).open(url, timeout=10) as answer:
+                found[url] = answer.read().decode()
+        except OSError as error:
+            found[url] = str(error)
+    return found
+
+
+def load(inputs: dict[str, Any]) -> dict[str, int]:
+    """Many requests to what may be reached, and among them to what may not; how many came to what."""
+    counts = {"let through": 0, "wrongly refused": 0, "refused": 0, "wrongly let through": 0}
+    for number in range(inputs["count"]):
+        say = "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+        good = _through(connect=inputs["good"], sni=inputs["good"].partition(":")[0], say=say)
+        counts["let through" if " 200 " in good else "wrongly refused"] += 1
+        if number % inputs["every"] == 0:
+            bad = _through(connect=inputs["bad"], sni=inputs["bad"].partition(":")[0], say=say)
+            fronted = _through(connect=inputs["good"], sni=inputs["bad"].partition(":")[0], say=say)
+            for came, expected in ((bad, "403"), (fronted, "ended")):
+                counts["refused" if came == expected else "wrongly let through"] += 1
+    return counts
 
 
 # --- other processes ------------------------------------------------------------------------------------------------------
