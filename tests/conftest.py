@@ -5,6 +5,8 @@ Every session of the suite has servers, ports, bridges and an installation's nam
 
 import pytest
 
+_LOCAL_RUNS = ("tests/cli/test_run.py", "tests/cli/test_template.py")
+"""Both look that no local run on the machine leaves anything behind."""
 _SHARE_A_PLATFORM = ("tests/platform/", "tests/faults/", "tests/isolation/")
 """Folders whose tests are those of one platform. They take longest, so they begin first: the rest fills what is left."""
 
@@ -17,6 +19,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
     def group(item: pytest.Item) -> str:
         file = item.nodeid.partition("::")[0]
+        if file in _LOCAL_RUNS:
+            return "local runs"
         return next((folder for folder in _SHARE_A_PLATFORM if file.startswith(folder)), file)
 
     for item in items:

@@ -5,6 +5,7 @@ import os
 import secrets
 import shutil
 import signal
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -129,13 +130,18 @@ def test_an_engine_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.Monk
     assert not engine.is_ours_to_install(), "somebody has chosen another engine"
 
 
+@pytest.fixture
+def short() -> Iterator[Path]:
+    """A folder for sockets, whose names may have 107 characters."""
+    with tempfile.TemporaryDirectory(prefix="crewship-", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
+
+
 @pytest.mark.docker
 @pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("dockerd"), reason="only root can start an engine")
-def test_an_engine_that_we_start_outlives_us_with_live_restore(tmp_path: Path) -> None:
+def test_an_engine_that_we_start_outlives_us_with_live_restore(tmp_path: Path, short: Path) -> None:
     """A second one beside the machine's: other sockets and folders, and no hand on its network."""
-    paths = DaemonPaths(
-        tmp_path / "run", tmp_path / "data", ("--iptables=false", "--bridge=none", "--ip-forward=false")
-    )
+    paths = DaemonPaths(short, tmp_path / "data", ("--iptables=false", "--bridge=none", "--ip-forward=false"))
     state = tmp_path / "state"
     try:
         pid = start_daemon(state, paths)
@@ -154,10 +160,8 @@ def test_an_engine_that_we_start_outlives_us_with_live_restore(tmp_path: Path) -
 
 @pytest.mark.docker
 @pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("dockerd"), reason="only root can start an engine")
-def test_an_engine_that_cannot_start_is_told_with_its_log(tmp_path: Path) -> None:
-    paths = DaemonPaths(
-        tmp_path / "run", tmp_path / "data", ("--storage-driver=nonsense", "--iptables=false", "--bridge=none")
-    )
+def test_an_engine_that_cannot_start_is_told_with_its_log(tmp_path: Path, short: Path) -> None:
+    paths = DaemonPaths(short, tmp_path / "data", ("--storage-driver=nonsense", "--iptables=false", "--bridge=none"))
     try:
         with pytest.raises(ProvisionError, match="the container engine ended") as caught:
             start_daemon(tmp_path / "state", paths)

@@ -41,7 +41,7 @@ def test_metadata_services_and_private_networks_are_not_reached(platform: Crewsh
     ended, events = run(platform, "connect", targets=targets)
     assert "got in" not in ended["output"].values(), ended["output"]
     # At once: nobody waits for a time limit. (Some of these the container's own kernel refuses, without a packet.)
-    assert ended["duration_ms"] < 2500
+    assert not {"TimeoutError", "ETIMEDOUT"} & set(ended["output"].values()), ended["output"]
     assert {(host, 80, "tcp") for host in METADATA + PRIVATE[:5]} <= denied(events)
 
 
