@@ -113,11 +113,11 @@ def _million(where: Platform, image: str) -> list[Row]:
     events = run["events"]["last_seq"]
     return [
         Row(
-            "1,000,000 lines, run start to last event readable, against `docker run`",
+            "1,000,000 lines, run start to last event readable (zstd, as the CLI reads), against `docker run`",
             *_ratio(alone, 4),
         ),
-        Row(f"the same with {READERS} clients reading (zstd, as the CLI reads)", *_ratio(crowd, 7)),
-        Row("the same, uncompressed", *_ratio(plain, None)),
+        Row(f"the same with {READERS} clients reading", *_ratio(crowd, 7)),
+        Row(f"the same with {READERS} clients reading it uncompressed", *_ratio(plain, None)),
         Row("signals of such a run", signals, "", 2000, f"{history_bytes / 1e6:.2f} MB of history"),
         Row("its history", history_bytes / 1e6, "MB", 4, ""),
         Row("the worker's memory at its highest, after ten such runs", where.peak_memory_mb("worker"), "MB", 300, "VmHWM"),
