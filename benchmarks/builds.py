@@ -102,8 +102,7 @@ def _install(name: str, base: str, cache: str, lock: Path, *options: str) -> Non
         "PATH": "/opt/crewship/bin:/usr/local/bin:/usr/bin:/bin", **settings,
     }  # fmt: skip
     flags = [word for key, value in environment.items() for word in ("--env", f"{key}={value}")]
-    bundle = os.environ.get("CREWSHIP_BUILD_CA_BUNDLE")
-    if bundle:
+    if bundle := _bundle():
         flags += ["--volume", f"{bundle}:/tmp/ca.pem:ro"]
     try:
         _run(
@@ -123,9 +122,14 @@ def _network_settings() -> dict[str, str]:
     settings = {}
     if url := os.environ.get("CREWSHIP_BUILD_INDEX_URL"):
         settings["UV_DEFAULT_INDEX"] = url
-    if os.environ.get("CREWSHIP_BUILD_CA_BUNDLE"):
+    if _bundle():
         settings["SSL_CERT_FILE"] = "/tmp/ca.pem"
     return settings
+
+
+def _bundle() -> str:
+    """File with the certificates that are trusted, where builds are given one: as ``crewship dev`` finds it."""
+    return os.environ.get("CREWSHIP_BUILD_CA_BUNDLE") or os.environ.get("SSL_CERT_FILE", "")
 
 
 def _cache(where: Platform) -> str:
