@@ -5,8 +5,8 @@ CODE := crewship workflows activities api worker cli runtime tests examples scri
 FOUND = $(wildcard $(CODE))
 # What needs no server and no framework.
 UNIT := not temporal and not docker and not platform and not server and not frameworks and not fuzz
-# Most tests of the real parts wait for something, so two halves of them run side by side (tests/conftest.py divides them).
-TOGETHER = -n $(or $(WORKERS),2) --dist loadgroup --no-loadscope-reorder
+# Most tests of the real parts wait for something, so files of them can run side by side: WORKERS=2 (tests/conftest.py).
+TOGETHER = $(if $(WORKERS),-n $(WORKERS) --dist loadfile --no-loadscope-reorder)
 
 .DEFAULT_GOAL := help
 .PHONY: help venv setup demo dev test test-unit test-real frameworks check fmt lint types bench faults audit sbom fuzz clean
@@ -26,14 +26,14 @@ demo: setup ## Deploy, invoke, watch, redeploy and roll back an example, in fron
 dev: setup ## Run the whole platform on this machine; Ctrl-C stops it
 	@.venv/bin/crewship dev
 
-test: setup ## Run all tests, against the real parts, in two processes (WORKERS=2)
+test: setup ## Run all tests, against the real parts (WORKERS=2: in two processes)
 	@$(PYTHON) -m crewship.provision minio
 	$(PYTHON) -m pytest $(TOGETHER)
 
 test-unit: venv ## Run the tests that need no server and no framework (a minute)
 	$(PYTHON) -m pytest -m "$(UNIT)"
 
-test-real: setup ## Run all other tests, in two processes (WORKERS=2)
+test-real: setup ## Run all other tests (WORKERS=2: in two processes)
 	@$(PYTHON) -m crewship.provision minio
 	$(PYTHON) -m pytest $(TOGETHER) -m "not ($(UNIT))"
 
