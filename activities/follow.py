@@ -13,8 +13,9 @@ from typing import Any
 
 from activities.log_writer import START_SECONDS, LogWriter
 from activities.run_records import RunRecords
+from crewship.attached import Attached
 from crewship.contracts import EndFacts, Head, ResultFacts
-from crewship.engine import Attachment, ContainerMissing, Engine
+from crewship.engine import ContainerMissing, Engine
 from crewship.errors import Unavailable
 from crewship.events import Draft
 from crewship.frames import Frame, FrameReader, end_facts, result_facts, translate
@@ -22,7 +23,6 @@ from crewship.redaction import Redactor
 
 logger = logging.getLogger(__name__)
 
-_QUIET_SECONDS = 5.0
 _SOURCES = {"runtime": "engine", "network": "guard", "loosened": "settings"}
 """Who says what is not read inside the container."""
 
@@ -68,7 +68,7 @@ class Follower:
         self._reader = FrameReader(nonces, self._acknowledged)
         self._epoch = epoch
         self._is_retry, self._is_closed = is_retry, is_closed
-        self._attachment: Attachment | None = None
+        self._attachment: Attached | None = None
         self._log_limit_bytes, self._log_bytes = log_limit_bytes, 0
         self._result: ResultFacts | None = head.result
         self.end: EndFacts | None = head.end
@@ -90,12 +90,11 @@ class Follower:
         self.isolation_besides: Callable[[], dict[str, Any]] = dict
         """What is known of the container's isolation from outside; called in a thread of its own."""
         self._let_go = False
-        self._heard_at = time.monotonic()
         self.ended = threading.Event()
 
     def attach(self) -> None:
         self._reader.reset()
-        self._attachment = self._engine.attach(self._container)
+        self._attachment = Attached(self._engine, self._container)
 
     def send(self, commands: bytes) -> None:
         """Write to the supervisor; when nobody is there it is sent again after the next attachment, where it matters."""
@@ -131,18 +130,10 @@ class Follower:
         self.close()
 
     def look(self) -> None:
-        """Hang up when nothing has come for a while and the container has ended. Called by another thread, every second or so.
-
-        An attachment to a container that is just ending may stay open and silent for ever.
-        """
-        if time.monotonic() - self._heard_at < _QUIET_SECONDS:
-            return
-        self._heard_at = time.monotonic()
-        try:
-            if self._engine.inspect(self._container).status == "exited":
-                self.close()
-        except (ContainerMissing, Unavailable):
-            self.close()  # whoever reads finds out
+        """See that the container's end is noticed. Called by another thread, every second or so."""
+        attachment = self._attachment
+        if attachment is not None:
+            attachment.look()
 
     def tell(self, draft: Draft, writer: LogWriter) -> None:
         """An event that the container did not send. Called by other threads."""
@@ -191,7 +182,6 @@ class Follower:
     def _read(self, writer: LogWriter) -> None:
         assert self._attachment is not None
         while (piece := self._attachment.read()) is not None:
-            self._heard_at = time.monotonic()
             stream, data = piece
             if stream == "stderr":  # the supervisor itself never writes there, unless it breaks
                 logger.error("%s: %s", self._container, data.decode("utf-8", "replace").rstrip())

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from crewship import outcome
+from crewship.attached import Attached
 from crewship.boots import boot_command, container_limits
 from crewship.build_secrets import INDEX_NAMES, NONE, BuildSecrets
 from crewship.builds import BuiltImage, app_image
@@ -292,6 +293,7 @@ class _Followed:
         self._started_at_ms: int | None = None
         self._ended_at_ms: int | None = None
         self._log_bytes = 0
+        self._attachment: Attached | None = None
         self._done = threading.Event()
         self._timed_out = False
         self._sigterm_at_ms: int | None = None
@@ -303,7 +305,7 @@ class _Followed:
 
     def to_end(self, commands: bytes, stop: Stop, timeout_seconds: float, grace_seconds: float) -> ContainerFacts:
         """Start it and follow it until it has ended."""
-        attachment = self._engine.attach(self._container)
+        attachment = self._attachment = Attached(self._engine, self._container)
         attachment.write(commands)
         watcher = threading.Thread(
             target=self._watch, args=(stop, timeout_seconds, grace_seconds), name="local watch", daemon=True
@@ -319,7 +321,7 @@ class _Followed:
                 if self._engine.wait(self._container, 1.0):
                     break
                 self._reader.reset()
-                attachment = self._engine.attach(self._container)
+                attachment = self._attachment = Attached(self._engine, self._container)
                 with contextlib.suppress(ConnectionError):
                     attachment.write(_command("replay", self._reader.last))
         finally:
@@ -342,7 +344,7 @@ class _Followed:
             limits=self._limits,
         )
 
-    def _read(self, attachment: Any) -> None:
+    def _read(self, attachment: Attached) -> None:
         while (piece := attachment.read()) is not None:
             if piece[0] != "stdout":
                 continue
@@ -377,10 +379,12 @@ class _Followed:
                 self._renderer.event(draft)
 
     def _watch(self, stop: Stop, timeout_seconds: float, grace_seconds: float) -> None:
-        """End the container when somebody asks, at its time limit, and over its log limit."""
+        """End the container when somebody asks, at its time limit, and over its log limit. See that its end is noticed."""
         deadline = time.monotonic() + timeout_seconds
         kill_at: float | None = None
         while not self._done.wait(_WATCH_SECONDS):
+            if (attachment := self._attachment) is not None:
+                attachment.look()
             is_late = time.monotonic() > deadline
             is_over = self._log_bytes > self._limits.log.value
             with contextlib.suppress(ContainerMissing, Unavailable):

@@ -11,6 +11,7 @@ from activities import follow as following
 from activities.follow import Follower
 from activities.log_writer import LogWriter
 from activities.run_records import RunRecords
+from crewship import attached
 from crewship.contracts import EndFacts, Head, ResultFacts
 from crewship.engine import Attachment, ContainerState, Engine
 from crewship.events import GENESIS, Draft
@@ -112,7 +113,7 @@ def test_a_result_that_is_in_the_log_goes_with_the_end_that_comes() -> None:
 
 
 def test_an_attachment_that_stays_open_behind_an_ended_container_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(following, "_QUIET_SECONDS", 0.0)
+    monkeypatch.setattr(attached, "QUIET_SECONDS", 0.0)
     follower = a_follower(Silent(), HEAD)
     with ThreadPoolExecutor(1) as threads:
         followed = threads.submit(follower.follow, cast(LogWriter, Written()))
