@@ -5,29 +5,24 @@ has neither bridge nor proxy. A container is started on it only while the guard'
 inside agrees. What a container may reach is told to the proxy before that container starts.
 """
 
-import logging
 import threading
 import time
 from collections.abc import Callable
 from typing import Any
 
 from activities.network import Network, probe_of
+from activities.probed import STALE_SECONDS, Probed
 from crewship.closed_bridge import ensure_closed_bridge
 from crewship.docker_connection import translated
 from crewship.docker_engine import DockerEngine
 from crewship.egress.client import EgressClient
-from crewship.engine import ContainerMissing, ContainerSpec, ImageMissing
-from crewship.errors import CrewshipError, Unavailable
+from crewship.engine import ContainerMissing, ContainerSpec
+from crewship.errors import Unavailable
 from crewship.netguard.client import GuardClient
-from crewship.network_probe import ProbeFailed
 from crewship.settings import Settings
-
-logger = logging.getLogger(__name__)
 
 _WANTED_SECONDS = 600.0
 """How long after it was last wanted it is still probed."""
-_PROBE_SECONDS = 60.0
-_STALE_SECONDS = 3 * _PROBE_SECONDS
 _NO_PROXY = "localhost,127.0.0.1,::1"
 
 
@@ -57,17 +52,16 @@ class ClosedNetwork:
         self._lock = threading.Lock()
         """Of the probe: one at a time."""
         self._wanted_at: float | None = None
-        self._problem: Unavailable | None = None
-        self._probed: tuple[str | None, str] | None = None
-        """The host's address and the proxy's that the last good probe was for."""
-        self._probed_at = 0.0
+        self._probed: Probed[tuple[str | None, str]] = Probed(
+            settings.closed_network, "the logs of guard and proxy say what they did"
+        )
+        """For the host's address and the proxy's."""
 
     def admits(self) -> bool:
         """Whether a container may be started on it now. Costs nothing."""
         if self.trouble() is not None or not self._network.admits():
             return False
-        is_fresh = time.monotonic() - self._probed_at < _STALE_SECONDS
-        return self._probed is not None and self._probed == self._place() and is_fresh
+        return self._probed.place == self._place() and self._probed.is_young(STALE_SECONDS)
 
     def trouble(self) -> Unavailable | None:
         """What is known to be wrong; that nobody has wanted it yet is not."""
@@ -82,7 +76,7 @@ class ClosedNetwork:
             return Unavailable(state.closed_problem, hint="see the guard's log")
         if egress.problem is not None:
             return Unavailable(egress.problem, hint=egress.hint)
-        return self._problem
+        return self._probed.problem
 
     def admits_now(self) -> bool:
         """The same for somebody who has a container to start: what is missing is made and probed meanwhile."""
@@ -99,30 +93,18 @@ class ClosedNetwork:
         if time.monotonic() - self._wanted_at > _WANTED_SECONDS:
             return
         with self._lock:
-            is_fresh = time.monotonic() - self._probed_at < _PROBE_SECONDS
-            if self._probed == self._place() and is_fresh and self._problem is None:
-                return
-            try:
-                with translated():
-                    gateway = ensure_closed_bridge(
-                        self._engine.connection.api, self._settings.closed_network, self._settings.instance
-                    )
-                place = self._place()
-                if place != (str(gateway), place[1]) or not place[1]:
-                    return  # guard and proxy are about to see it
-                took = probe_of(self._engine, self._settings, closed=place[1])
-            except ImageMissing:
-                return  # nothing was built here yet, so there is nothing to admit
-            except (ProbeFailed, CrewshipError, ContainerMissing) as error:
-                detail = error.detail if isinstance(error, CrewshipError) else str(error)
-                hint = error.hint if isinstance(error, CrewshipError) else None
-                if self._problem is None or self._problem.detail != detail:
-                    logger.error("nothing is started on %s: %s", self._settings.closed_network, detail)
-                self._problem = Unavailable(detail, hint=hint or "the logs of guard and proxy say what they did")
-                return
-            if self._problem is not None or self._probed is None:
-                logger.info("the closed network was probed in %.0f ms and is as it should be", took * 1000)
-            self._problem, self._probed, self._probed_at = None, place, time.monotonic()
+            if self._probed.is_due(self._place()):
+                self._probed.ask(self._probe)
+
+    def _probe(self) -> tuple[tuple[str | None, str], float] | None:
+        with translated():
+            gateway = ensure_closed_bridge(
+                self._engine.connection.api, self._settings.closed_network, self._settings.instance
+            )
+        place = self._place()
+        if place != (str(gateway), place[1]) or not place[1]:
+            return None  # guard and proxy are about to see it
+        return place, probe_of(self._engine, self._settings, closed=place[1])
 
     def permit(self, container: str, spec: ContainerSpec, *, is_adopted: bool = False) -> None:
         """Have the proxy let a container, which may not have been started yet, reach what its spec says. Idempotent.

@@ -4,28 +4,22 @@ Asked for before every start. The probe is a container, so it runs when the guar
 its last answer holds.
 """
 
-import logging
 import threading
-import time
 from dataclasses import replace
 from ipaddress import IPv4Address
 from typing import Any
 
-from crewship.docker_connection import translated
+from activities.probed import STALE_SECONDS, Probed
+from crewship.docker_connection import require_apart, translated
 from crewship.docker_engine import DockerEngine
 from crewship.engine import ContainerMissing, ImageMissing
-from crewship.errors import CrewshipError, Unavailable
+from crewship.errors import Unavailable
 from crewship.netguard.client import GuardClient
 from crewship.netguard.messages import GuardState
 from crewship.network_probe import TARGETS, ProbeFailed, probe
 from crewship.provision.base_image import find_base_image
 from crewship.settings import Settings
 
-logger = logging.getLogger(__name__)
-
-PROBE_SECONDS = 60.0
-_STALE_SECONDS = 3 * PROBE_SECONDS
-"""Nobody has probed for so long: the last answer is none any more."""
 _OFF = "CREWSHIP_NETWORK_GUARD=off"
 
 
@@ -42,10 +36,9 @@ class Network:
         self._engine, self._settings, self._guard = engine, settings, guard
         self._lock = threading.Lock()
         """Of the probe: one at a time."""
-        self._problem: Unavailable | None = None
-        self._probed: GuardState | None = None
-        """The guard's state that the last good probe was for."""
-        self._probed_at = 0.0
+        self._probed: Probed[GuardState] = Probed(
+            settings.network, "is the guard on this host? its log says what it did"
+        )
 
     def admits(self) -> bool:
         """Whether a container may be started now. Costs nothing."""
@@ -55,7 +48,7 @@ class Network:
         """Why no container may be started now; None: it may."""
         if (trouble := self.trouble()) is not None or self._is_unguarded:
             return trouble
-        if self._probed is None or time.monotonic() - self._probed_at > _STALE_SECONDS:
+        if self._probed.place is None or not self._probed.is_young(STALE_SECONDS):
             return Unavailable(
                 "The runs' network was not probed yet", hint="it is within seconds, once there is an image"
             )
@@ -66,12 +59,12 @@ class Network:
         if self._is_unguarded:
             return None
         state = self._state()
-        return self._problem if state.problem is None else Unavailable(state.problem, hint=state.hint)
+        return self._probed.problem if state.problem is None else Unavailable(state.problem, hint=state.hint)
 
     def changed(self) -> None:
         """The guard said something new: what was probed before is worth nothing, unless it was of the closed bridge alone."""
-        if self._probed != self._state():
-            self._probed = None
+        if self._probed.place != self._state():
+            self._probed.place = None
 
     def look(self, image: str | None = None) -> None:
         """Probe when it is time; ``image``: one that is there, in case nothing else is."""
@@ -79,24 +72,8 @@ class Network:
             return
         with self._lock:
             state = self._state()
-            is_fresh = time.monotonic() - self._probed_at < PROBE_SECONDS
-            if state.problem is not None or (self._probed == state and is_fresh and self._problem is None):
-                return
-            try:
-                self._check_bridge()
-                took = self._probe(state, image)
-            except ImageMissing:
-                return  # nothing was built here yet, so there is nothing to admit
-            except (ProbeFailed, CrewshipError, ContainerMissing) as error:
-                detail = error.detail if isinstance(error, CrewshipError) else str(error)
-                hint = error.hint if isinstance(error, CrewshipError) else None
-                if self._problem is None or self._problem.detail != detail:
-                    logger.error("nothing is started on %s: %s", self._settings.network, detail)
-                self._problem = Unavailable(detail, hint=hint or "is the guard on this host? its log says what it did")
-                return
-            if self._problem is not None or self._probed is None:
-                logger.info("the network was probed in %.0f ms and is as it should be", took * 1000)
-            self._problem, self._probed, self._probed_at = None, state, time.monotonic()
+            if state.problem is None and self._probed.is_due(state):
+                self._probed.ask(lambda: (state, self._probe(image)))
 
     def require(self, image: str) -> None:
         """Raise ``Unavailable`` when nothing may be started; ``image``: what is to be."""
@@ -136,7 +113,8 @@ class Network:
             return GuardState(self._settings.network)
         return replace(self._guard.state, closed_problem=None, gateway=None)
 
-    def _probe(self, state: GuardState, image: str | None) -> float:
+    def _probe(self, image: str | None) -> float:
+        self._check_bridge()
         api = self._engine.connection.api
         settings = self._settings
         if settings.runtime:
@@ -166,18 +144,7 @@ class Network:
                 found = self._engine.connection.api.inspect_network(name)
         except ContainerMissing:
             return  # made with the first container
-        options = found.get("Options") or {}
-        wrong = None
-        if options.get("com.docker.network.bridge.enable_icc") != "false":
-            wrong = "lets containers reach each other"
-        elif options.get("com.docker.network.bridge.name") != name:
-            wrong = "has an interface of another name, which the guard's rules do not know"
-        elif found.get("EnableIPv6"):
-            wrong = "has IPv6 addresses"
-        if wrong is not None:
-            raise Unavailable(
-                f"The network {name} {wrong}", hint=f"docker network rm {name}: it is made again as it should be"
-            )
+        require_apart(name, found)
 
 
 def probe_of(engine: DockerEngine, settings: Settings, *, image: str | None = None, closed: str = "") -> float:

@@ -14,9 +14,9 @@ from typing import Any
 import docker.errors
 from docker.types import IPAMConfig, IPAMPool
 
+from crewship.docker_connection import require_apart
 from crewship.egress.wiring import mac_of
 from crewship.engine import LABEL_INSTANCE
-from crewship.errors import Unavailable
 
 _RANDOM = random.SystemRandom()
 
@@ -37,20 +37,7 @@ def ensure_closed_bridge(api: Any, name: str, instance: str) -> IPv4Address:
                 raise
         found = _found(api, name)
     assert found is not None
-    options = found.get("Options") or {}
-    wrong = None
-    if options.get("com.docker.network.bridge.enable_icc") != "false":
-        wrong = "lets containers reach each other"
-    elif options.get("com.docker.network.bridge.name") != name:
-        wrong = "has an interface of another name, which the guard's rules do not know"
-    elif not found.get("Internal"):
-        wrong = "is not an internal one"
-    elif found.get("EnableIPv6"):
-        wrong = "has IPv6 addresses"
-    if wrong is not None:
-        raise Unavailable(
-            f"The network {name} {wrong}", hint=f"docker network rm {name}: it is made again as it should be"
-        )
+    require_apart(name, found, is_closed=True)
     return IPv4Address(found["IPAM"]["Config"][0]["Gateway"].partition("/")[0])
 
 

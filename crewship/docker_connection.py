@@ -159,6 +159,33 @@ def ensure_bridge(api: Any, name: str, instance: str) -> None:
             raise
 
 
+def require_apart(name: str, found: Any, *, is_closed: bool = False) -> None:
+    """That a bridge keeps containers apart, whoever made it.
+
+    Args:
+        name: Its name.
+        found: What the engine tells of it.
+        is_closed: It is to have no way out.
+
+    Raises:
+        Unavailable: it does not.
+    """
+    options = found.get("Options") or {}
+    wrong = None
+    if options.get("com.docker.network.bridge.enable_icc") != "false":
+        wrong = "lets containers reach each other"
+    elif options.get("com.docker.network.bridge.name") != name:
+        wrong = "has an interface of another name, which the guard's rules do not know"
+    elif is_closed and not found.get("Internal"):
+        wrong = "is not an internal one"
+    elif found.get("EnableIPv6"):
+        wrong = "has IPv6 addresses"
+    if wrong is not None:
+        raise Unavailable(
+            f"The network {name} {wrong}", hint=f"docker network rm {name}: it is made again as it should be"
+        )
+
+
 def _has_network(api: Any, name: str) -> bool:
     try:
         api.inspect_network(name)

@@ -105,7 +105,7 @@ def test_what_the_guard_says_counts_at_once(probe: Probe) -> None:
 def test_an_old_answer_is_none(probe: Probe, monkeypatch: pytest.MonkeyPatch) -> None:
     network = make(Guard())
     network.look("image")
-    monkeypatch.setattr(subject, "_STALE_SECONDS", 0.0)
+    monkeypatch.setattr(subject, "STALE_SECONDS", 0.0)
     assert not network.admits()
 
 
