@@ -1,8 +1,7 @@
-"""The egress proxy's parts, and a whole one in a network namespace of its own, by the real squid."""
+"""The parts of the egress proxy; the whole of it, by the real squid, is attacked in tests/isolation/test_egress.py."""
 
 import asyncio
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -22,6 +21,10 @@ from crewship.egress.wiring import EgressOptions, closed_bridge, mac_of, proxy_g
 from crewship.errors import Unavailable
 from crewship.netguard.messages import Denial
 from crewship.netguard.rules import ClosedPolicy, Policy, all_chains, parse_reach, ruleset
+from crewship.provision.errors import ProvisionError
+from crewship.provision.progress import Silent
+from crewship.provision.squid import ensure_squid
+from crewship.settings import Settings
 
 RULES = "api.example.com 443\n*.example.org 443\n*.example.org 8443\n"
 
@@ -157,9 +160,12 @@ def test_nothing_leaves_the_closed_bridge_but_to_the_proxy() -> None:
     assert not any("dport" in rule for rule in without), "no bridge, no way"
 
 
+@pytest.mark.server
 def test_the_configuration_is_one_that_squid_takes(tmp_path: Path) -> None:
-    if shutil.which("squid", path="/usr/sbin:/usr/bin") is None:
-        pytest.skip("no squid")
+    try:
+        squid = ensure_squid(Settings().cache_dir, Silent())
+    except ProvisionError as error:
+        pytest.skip(f"{error.detail}: {error.hint}")
     from crewship.egress.service import _certificate
 
     (tmp_path / "tls.pem").write_bytes(_certificate())
@@ -168,9 +174,7 @@ def test_the_configuration_is_one_that_squid_takes(tmp_path: Path) -> None:
         Policy("crewship0").blocked, (IPv4Address("203.0.113.5"),), parse_reach("10.0.0.5:5432,10.1.0.0/16"),
     )  # fmt: skip
     (tmp_path / "squid.conf").write_text(squid_conf(options))
-    done = subprocess.run(
-        ["/usr/sbin/squid", "-k", "parse", "-f", str(tmp_path / "squid.conf")], capture_output=True, text=True
-    )
+    done = subprocess.run([squid, "-k", "parse", "-f", str(tmp_path / "squid.conf")], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "ERROR" not in done.stderr
     warnings = [line.partition("WARNING: ")[2] for line in done.stderr.splitlines() if "WARNING" in line]
