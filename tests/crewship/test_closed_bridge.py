@@ -1,12 +1,8 @@
 # ruff: noqa: F811 (fixtures that are imported)
 """The closed bridge in the real engine, and the address of a container that has not been started."""
 
-import secrets
-from collections.abc import Iterator
-from contextlib import suppress
 from ipaddress import IPv4Address, IPv4Network
 
-import docker.errors
 import pytest
 
 from crewship.closed_bridge import ensure_closed_bridge
@@ -15,17 +11,9 @@ from crewship.docker_engine import DockerEngine
 from crewship.egress.wiring import mac_of
 from crewship.engine import ContainerSpec, Limits
 from crewship.errors import Unavailable
-from tests.fixtures.engine import connection, engine, platform_image  # noqa: F401
+from tests.fixtures.engine import bridge, connection, engine, platform_image  # noqa: F401
 
 pytestmark = pytest.mark.docker
-
-
-@pytest.fixture
-def bridge(connection: DockerConnection) -> Iterator[str]:
-    name = f"crewtest{secrets.token_hex(3)}"
-    yield name
-    with suppress(docker.errors.NotFound):
-        connection.api.remove_network(name)
 
 
 def test_a_containers_address_is_known_before_it_starts_and_its_mac_belongs_to_it(

@@ -1,11 +1,6 @@
 # ruff: noqa: F811 (fixtures that are imported)
 """The probe, on a bridge with and without the guard's rules."""
 
-import secrets
-from collections.abc import Iterator
-from contextlib import suppress
-
-import docker.errors
 import pytest
 
 from crewship.docker_connection import DockerConnection
@@ -16,17 +11,9 @@ from crewship.netguard.firewall import Firewall
 from crewship.netguard.rules import Policy
 from crewship.network_probe import ProbeFailed, probe
 from tests.crewship.test_netguard import needs_root
-from tests.fixtures.engine import connection, engine, platform_image  # noqa: F401
+from tests.fixtures.engine import bridge, connection, engine, platform_image  # noqa: F401
 
 pytestmark = pytest.mark.docker
-
-
-@pytest.fixture
-def bridge(connection: DockerConnection) -> Iterator[str]:
-    name = f"crewtest{secrets.token_hex(3)}"
-    yield name
-    with suppress(docker.errors.NotFound):
-        connection.api.remove_network(name)
 
 
 @needs_root

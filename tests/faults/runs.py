@@ -14,7 +14,7 @@ from typing import Any, Literal
 import httpx
 
 from crewship.events import sse, verify
-from tests.fixtures.platform import CrewshipDev
+from tests.fixtures.platform import CrewshipDev, running
 
 CREW = Path(__file__).parent / "crews" / "faulty"
 PROJECT = "faulty"
@@ -33,16 +33,10 @@ _DELIMITER: dict[Form, bytes] = {"application/x-ndjson": b"\n", "text/event-stre
 @contextmanager
 def deployed(dev: CrewshipDev) -> Iterator[CrewshipDev]:
     """``dev`` started, with the crew; at the end it has to stop in order and to leave no container and no volume."""
-    try:
-        dev.start()
+    with running(dev, leaves_nothing=True):
         deployment = dev.deploy(PROJECT, CREW)
         assert deployment["status"] == "ready", deployment
         yield dev
-        assert dev.stop() == 0, dev.last_words()
-        assert [container.name for container in dev.containers()] == []
-        assert [volume.name for volume in dev.volumes() if "-cache-" not in volume.name] == []
-    finally:
-        dev.destroy()
 
 
 class Reader:

@@ -9,23 +9,18 @@ from typing import Any
 
 import pytest
 
-from tests.fixtures.platform import CrewshipDev
+from tests.fixtures.platform import CrewshipDev, running
 
 CREW = Path(__file__).parent / "crews" / "hostile"
 
 
 @pytest.fixture(scope="package")
 def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CrewshipDev]:
-    dev = CrewshipDev(tmp_path_factory.mktemp("isolation"))
-    try:
-        dev.start()
+    with running(CrewshipDev(tmp_path_factory.mktemp("isolation"))) as dev:
         for name in ("hostile", "closed", "small"):
             deployment = dev.deploy(name, CREW, name=name)
             assert deployment["status"] == "ready", deployment
         yield dev
-        assert dev.stop() == 0, dev.last_words()
-    finally:
-        dev.destroy()
 
 
 class Listener:

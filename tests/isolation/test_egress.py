@@ -17,7 +17,7 @@ import pytest
 
 from crewship.egress.wiring import closed_bridge, proxy_group
 from tests.fixtures.origins import Names, Origins
-from tests.fixtures.platform import CrewshipDev, until
+from tests.fixtures.platform import CrewshipDev, running, until
 from tests.isolation.conftest import CREW, Listener, denied, run
 
 pytestmark = pytest.mark.platform
@@ -58,23 +58,18 @@ def restricted(tmp_path_factory: pytest.TempPathFactory, host_addresses: list[st
         "CREWSHIP_NETWORK_DNS": names.address,
         "CREWSHIP_NETWORK_REACH": f"{host}:{origins.tls_port},{host}:{origins.http_port}",
     }
-    dev = CrewshipDev(folder, env)
     try:
-        dev.start()
-        allow = [
-            f"a.test:{origins.tls_port}", f"a.test:{origins.http_port}", f"*.wild.test:{origins.tls_port}",
-            f"listener.test:{listener.port}", f"self.test:{dev.port}", "private.test", "metadata.test", "gateway.test",
-            f"missing.test:{origins.tls_port}",
-        ]  # fmt: skip
-        files = {path.name: path.read_bytes() for path in CREW.iterdir() if path.is_file()}
-        config = (
-            f'[deployments.restricted]\nframework = "python"\nentrypoint = "crew:kickoff"\n[network]\nallow = {allow}\n'
-        )
-        assert dev.deploy("restricted", files | {"crewship.toml": config}, name="restricted")["status"] == "ready"
-        yield Restricted(dev, origins, host, listener)
-        assert dev.stop() == 0, dev.last_words()
+        with running(CrewshipDev(folder, env)) as dev:
+            allow = [
+                f"a.test:{origins.tls_port}", f"a.test:{origins.http_port}", f"*.wild.test:{origins.tls_port}",
+                f"listener.test:{listener.port}", f"self.test:{dev.port}", "private.test", "metadata.test", "gateway.test",
+                f"missing.test:{origins.tls_port}",
+            ]  # fmt: skip
+            files = {path.name: path.read_bytes() for path in CREW.iterdir() if path.is_file()}
+            config = f'[deployments.restricted]\nframework = "python"\nentrypoint = "crew:kickoff"\n[network]\nallow = {allow}\n'
+            assert dev.deploy("restricted", files | {"crewship.toml": config}, name="restricted")["status"] == "ready"
+            yield Restricted(dev, origins, host, listener)
     finally:
-        dev.destroy()
         names.close()
         origins.close()
         listener.close()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fixtures.platform import ROOT, CrewshipDev, pack, until
+from tests.fixtures.platform import ROOT, CrewshipDev, pack, running, until
 from tests.isolation.conftest import CREW, Listener, denied, run
 
 pytestmark = pytest.mark.platform
@@ -19,13 +19,8 @@ def unguarded(tmp_path: Path, listener: Listener, host_addresses: list[str]) -> 
         "CREWSHIP_NETWORK_GUARD_SOCKET": str(tmp_path / "guard.sock"),
         "CREWSHIP_NETWORK_REACH": f"{host_addresses[1]}:{listener.port}",
     }
-    dev = CrewshipDev(tmp_path, env)
-    try:
-        dev.start()
+    with running(CrewshipDev(tmp_path, env)) as dev:
         yield dev
-        assert dev.stop() == 0, dev.last_words()
-    finally:
-        dev.destroy()
 
 
 def network(platform: CrewshipDev) -> bool:

@@ -8,7 +8,7 @@ import pytest
 
 from crewship.events import verify
 from tests.fixtures.gvisor import BROKEN, gvisor_engine  # noqa: F401
-from tests.fixtures.platform import CrewshipDev, pack, until
+from tests.fixtures.platform import CrewshipDev, pack, running, until
 from tests.isolation.conftest import CREW, Listener, denied, run
 
 pytestmark = pytest.mark.platform
@@ -18,17 +18,12 @@ pytestmark = pytest.mark.platform
 def sandboxed(gvisor_engine: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[CrewshipDev]:  # noqa: F811
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DOCKER_HOST", gvisor_engine["DOCKER_HOST"])  # what the test itself looks at
-        dev = CrewshipDev(tmp_path_factory.mktemp("gvisor"), gvisor_engine)
-        try:
-            dev.start()
+        platform = CrewshipDev(tmp_path_factory.mktemp("gvisor"), gvisor_engine)
+        with running(platform, leaves_nothing=True) as dev:
             for name in ("hostile", "small"):
                 deployment = dev.deploy(name, CREW, name=name)
                 assert deployment["status"] == "ready", deployment
             yield dev
-            assert dev.stop() == 0, dev.last_words()
-            assert [container.name for container in dev.containers()] == []
-        finally:
-            dev.destroy()
 
 
 def test_a_run_has_a_kernel_of_its_own_and_says_so(sandboxed: CrewshipDev) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.fixtures.platform import CrewshipDev, until
+from tests.fixtures.platform import CrewshipDev, running, until
 
 pytestmark = pytest.mark.platform
 
@@ -20,13 +20,8 @@ def crew(answer: int) -> dict[str, str | bytes]:
 @pytest.fixture
 def frugal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CrewshipDev]:
     """A platform that keeps one deployment besides those that are in use."""
-    dev = CrewshipDev(tmp_path_factory.mktemp("frugal"), {"CREWSHIP_KEEP_DEPLOYMENTS": "1"})
-    try:
-        dev.start()
+    with running(CrewshipDev(tmp_path_factory.mktemp("frugal"), {"CREWSHIP_KEEP_DEPLOYMENTS": "1"})) as dev:
         yield dev
-        assert dev.stop() == 0, dev.last_words()
-    finally:
-        dev.destroy()
 
 
 def test_images_and_sources_of_what_was_replaced(frugal: CrewshipDev) -> None:

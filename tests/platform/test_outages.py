@@ -17,7 +17,7 @@ import httpx
 import pytest
 
 from tests.fixtures.minio import Minio, make_minio
-from tests.fixtures.platform import CrewshipDev, pack, until
+from tests.fixtures.platform import CrewshipDev, pack, running, until
 
 pytestmark = pytest.mark.platform
 
@@ -113,18 +113,13 @@ def relay(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Relay]:
 
 @pytest.fixture(scope="module")
 def fragile(tmp_path_factory: pytest.TempPathFactory, store: Minio, relay: Relay) -> Iterator[CrewshipDev]:
-    dev = CrewshipDev(
+    platform = CrewshipDev(
         tmp_path_factory.mktemp("fragile"),
         {"CREWSHIP_OBJECT_STORE": store.url("crewship"), "DOCKER_HOST": f"unix://{relay._path}"},
     )
-    try:
-        dev.start()
+    with running(platform, leaves_nothing=True) as dev:
         assert dev.deploy(PROJECT, FILES)["status"] == "ready"
         yield dev
-        assert dev.stop() == 0, dev.last_words()
-        assert dev.containers() == []
-    finally:
-        dev.destroy()
 
 
 def is_ready(platform: CrewshipDev) -> bool:

@@ -12,7 +12,7 @@ import pytest
 
 from tests.crewship.test_build_dependencies import _contains, _wheel
 from tests.fixtures.index import Index, serving
-from tests.fixtures.platform import CrewshipDev
+from tests.fixtures.platform import CrewshipDev, running
 
 pytestmark = pytest.mark.platform
 
@@ -30,13 +30,8 @@ def index() -> Iterator[Index]:
 def dev(index: Index, tmp_path_factory: pytest.TempPathFactory) -> Iterator[CrewshipDev]:
     """A platform whose builds take packages from the test's index, which is on this host, where guarded builds reach nothing."""
     settings = {"CREWSHIP_BUILD_INDEX_URL": index.url, "CREWSHIP_NETWORK_GUARD": "off"}
-    dev = CrewshipDev(tmp_path_factory.mktemp("packages"), settings)
-    try:
-        dev.start()
+    with running(CrewshipDev(tmp_path_factory.mktemp("packages"), settings)) as dev:
         yield dev
-        assert dev.stop() == 0, dev.last_words()
-    finally:
-        dev.destroy()
 
 
 def lock(dev: CrewshipDev, deployment: str) -> list[str]:

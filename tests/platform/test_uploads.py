@@ -12,7 +12,7 @@ from crewship.stores import open_store
 from crewship.uploads import PART_BYTES
 from tests.fixtures.cutting import cutting
 from tests.fixtures.minio import Minio, minio  # noqa: F401
-from tests.fixtures.platform import ROOT, CrewshipDev
+from tests.fixtures.platform import ROOT, CrewshipDev, running
 
 pytestmark = pytest.mark.platform
 
@@ -23,13 +23,8 @@ SIZE = (PARTS - 1) * PART_BYTES + 1_000_000
 @pytest.fixture(scope="module")
 def on_minio(minio: Minio, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[CrewshipDev, str]]:  # noqa: F811
     url = minio.url("uploads-of-a-test")
-    dev = CrewshipDev(tmp_path_factory.mktemp("uploads"), {"CREWSHIP_OBJECT_STORE": url})
-    try:
-        dev.start()
+    with running(CrewshipDev(tmp_path_factory.mktemp("uploads"), {"CREWSHIP_OBJECT_STORE": url})) as dev:
         yield dev, url
-        assert dev.stop() == 0, dev.last_words()
-    finally:
-        dev.destroy()
 
 
 def project(folder: Path) -> Path:
