@@ -1,9 +1,8 @@
 """The worker's line to the proxy: who may reach what, and what was refused.
 
-A thread that connects, reads, and connects again. What it was told it tells anew to a proxy that has been started again.
+What it was told it tells anew to a proxy that has been started again.
 """
 
-import contextlib
 import itertools
 import socket
 import threading
@@ -13,9 +12,9 @@ from pathlib import Path
 
 from crewship.egress.messages import Done, EgressState, Forget, Message, Permit, line_of, message_of
 from crewship.errors import Unavailable
+from crewship.netguard.line import Line
 from crewship.netguard.messages import SILENCE_SECONDS, Denial
 
-_AGAIN_SECONDS = 0.5
 _ANSWER_SECONDS = 5.0
 """The answer takes a millisecond; a proxy that is being started again takes this long."""
 
@@ -41,17 +40,13 @@ class EgressClient:
         self._numbers = itertools.count(1)
         self._done: set[int] = set()
         self._permits: dict[str, Permit] = {}
-        self._closed = threading.Event()
-        self._thread = threading.Thread(target=self._listen, name="egress", daemon=True)
+        self._line = Line(path, "egress", self._take, self._lost, self._found)
 
     def start(self) -> None:
-        self._thread.start()
+        self._line.start()
 
     def close(self) -> None:
-        self._closed.set()
-        with self._changed:
-            self._hang_up()
-        self._thread.join()
+        self._line.close()
 
     @property
     def state(self) -> EgressState:
@@ -103,31 +98,20 @@ class EgressClient:
             try:
                 self._peer.sendall(line_of(message))
             except OSError:
-                self._hang_up()
+                self._line.hang_up()
 
-    def _hang_up(self) -> None:
-        if self._peer is not None:
-            with contextlib.suppress(OSError):
-                self._peer.shutdown(socket.SHUT_RDWR)
+    def _found(self, peer: socket.socket) -> None:
+        with self._changed:
+            self._peer = peer
+            for permit in self._permits.values():
+                self._send(permit)
 
-    def _listen(self) -> None:
-        while not self._closed.is_set():
-            with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as peer:
-                peer.settimeout(SILENCE_SECONDS)
-                peer.connect(str(self._path))
-                with self._changed:
-                    self._peer = peer
-                    for permit in self._permits.values():
-                        self._send(permit)
-                with peer.makefile("rb") as lines:
-                    for line in lines:
-                        self._take(line)
-            with self._changed:
-                self._peer = None
-            if self._state is not None:
-                self._state = None
-                self._on_change()
-            self._closed.wait(_AGAIN_SECONDS)
+    def _lost(self) -> None:
+        with self._changed:
+            self._peer = None
+        if self._state is not None:
+            self._state = None
+            self._on_change()
 
     def _take(self, line: bytes) -> None:
         match message_of(line):

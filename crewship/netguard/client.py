@@ -1,18 +1,14 @@
 """The worker's ear at the guard's socket: how the rules are, and what they refuse.
 
-A thread that connects, reads, and connects again; a guard may be started later, or again.
+A guard may be started later, or again.
 """
 
-import contextlib
-import socket
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+from crewship.netguard.line import Line
 from crewship.netguard.messages import SILENCE_SECONDS, Denial, GuardState, message_of
-
-_AGAIN_SECONDS = 0.5
 
 
 class GuardClient:
@@ -36,19 +32,13 @@ class GuardClient:
         self._on_denied, self._on_change = on_denied, on_change
         self._state: GuardState | None = None
         self._heard_at = 0.0
-        self._closed = threading.Event()
-        self._socket: socket.socket | None = None
-        self._thread = threading.Thread(target=self._listen, name="network guard", daemon=True)
+        self._line = Line(path, "network guard", self._take, self._lost)
 
     def start(self) -> None:
-        self._thread.start()
+        self._line.start()
 
     def close(self) -> None:
-        self._closed.set()
-        with contextlib.suppress(OSError):
-            if self._socket is not None:
-                self._socket.shutdown(socket.SHUT_RDWR)
-        self._thread.join()
+        self._line.close()
 
     @property
     def state(self) -> GuardState:
@@ -68,20 +58,10 @@ class GuardClient:
             )
         return state
 
-    def _listen(self) -> None:
-        while not self._closed.is_set():
-            with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as peer:
-                self._socket = peer
-                peer.settimeout(SILENCE_SECONDS)
-                peer.connect(str(self._path))
-                with peer.makefile("rb") as lines:
-                    for line in lines:
-                        self._take(line)
-            self._socket = None
-            if self._state is not None:
-                self._state = None
-                self._on_change()
-            self._closed.wait(_AGAIN_SECONDS)
+    def _lost(self) -> None:
+        if self._state is not None:
+            self._state = None
+            self._on_change()
 
     def _take(self, line: bytes) -> None:
         message = message_of(line)
