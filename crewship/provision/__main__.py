@@ -10,9 +10,9 @@ from crewship.errors import CrewshipError
 from crewship.provision.base_image import ensure_base_image
 from crewship.provision.engine import connect, ensure_engine
 from crewship.provision.errors import ProvisionError
-from crewship.provision.minio import ensure_minio
+from crewship.provision.minio import MINIO
 from crewship.provision.progress import progress_for
-from crewship.provision.runsc import ensure_runsc
+from crewship.provision.runsc import RUNSC
 from crewship.provision.squid import ensure_squid
 from crewship.provision.temporal import ensure_temporal
 from crewship.settings import Settings
@@ -60,9 +60,9 @@ def _provision(parts: set[str]) -> None:
             # Only runs with [network] allow need it.
             print(f"! {error.detail}: {error.hint}", file=sys.stderr)  # noqa: T201
     if "minio" in parts:
-        found["MinIO"] = ensure_minio(settings.cache_dir, progress)
+        found["MinIO"] = MINIO.ensure(settings.cache_dir, progress)
     if "runsc" in parts:
-        found["gVisor"] = ensure_runsc(settings.cache_dir, progress)
+        found["gVisor"] = RUNSC.ensure(settings.cache_dir, progress)
     for name, value in found.items():
         print(f"✓ {name}: {value}", file=sys.stderr)  # noqa: T201
 

@@ -13,7 +13,7 @@ from crewship.provision import __main__ as entry
 from crewship.provision import temporal
 from crewship.provision.commands import answers, locked, run
 from crewship.provision.errors import ProvisionError
-from crewship.provision.minio import find_minio
+from crewship.provision.minio import MINIO
 from crewship.provision.progress import Lines, Silent
 
 
@@ -184,9 +184,9 @@ def test_the_server_is_reached_from_this_machine_only() -> None:
 
 
 def test_minio_is_that_on_path_then_the_cached(no_tools: Path, tmp_path: Path) -> None:
-    assert find_minio(tmp_path) is None
+    assert MINIO.find(tmp_path) is None
     cached = tool(tmp_path / "bin" / "minio")
-    assert find_minio(tmp_path) == cached
+    assert MINIO.find(tmp_path) == cached
 
 
 # The entry
