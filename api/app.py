@@ -18,7 +18,8 @@ from starlette.middleware.cors import CORSMiddleware
 
 from api import document, problems
 from api.dispatch import Dispatch, TemporalDispatch
-from api.feed import Feeds, LogState
+from api.feed import LogState
+from api.feeds import Feeds
 from api.headers import AnswerHeaders
 from api.limits import BodyLimit
 from api.metrics import Metrics, RequestMetrics

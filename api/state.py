@@ -11,7 +11,8 @@ from sqlalchemy.engine import Engine
 from sqlmodel import Session, col, or_, select
 
 from api.dispatch import Dispatch
-from api.feed import Feeds, LogState
+from api.feed import LogState
+from api.feeds import Feeds
 from api.metrics import Metrics
 from api.quotas import GuessGuard, RequestQuotas
 from api.tokens import StreamTokens

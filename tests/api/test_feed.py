@@ -10,7 +10,8 @@ import pytest
 import zstandard
 
 from api.blocks import Blocks, Form
-from api.feed import Feed, Feeds, LogState
+from api.feed import Feed, LogState
+from api.feeds import Feeds
 from crewship import events
 from crewship.contracts import Batch, EventsPage, EventsQuery
 from crewship.errors import InvalidCursor, NotFound, Unavailable
