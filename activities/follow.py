@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection
 from concurrent.futures import Future
 from typing import Any
 
-from activities.log_writer import START_SECONDS, LogWriter
+from activities.log_writer import LogWriter
 from activities.run_records import RunRecords
 from crewship.attached import Attached
 from crewship.contracts import EndFacts, Head, ResultFacts
@@ -194,7 +194,7 @@ class Follower:
                 self.send(self._command("replay", self._reader.last))
 
     def _take(self, frame: Frame, writer: LogWriter) -> None:
-        result, end, before, urgent, patience = None, None, None, frame.urgent, 0.0
+        result, end, before, urgent = None, None, None, frame.urgent
         match frame.kind:
             case "boot":
                 inside = frame.body.get("isolation")
@@ -204,7 +204,7 @@ class Follower:
                 if self._is_retry:
                     frame.drafts.clear()  # a run starts once; ``run.retrying`` has told of this
                 before = _result_of(self._records.started(frame.at_ms))
-                urgent, patience = False, START_SECONDS
+                urgent = False
             case "log":
                 self._log_bytes += len(frame.body.get("text") or "")
                 self.log_limit_reached = self.log_limit_reached or self._log_bytes > self._log_limit_bytes
@@ -221,7 +221,13 @@ class Follower:
                 early, self._early = self._early, None
             frame.drafts.extend(early or ())
         writer.write(
-            frame.drafts, frame.n, urgent=urgent, patience_seconds=patience, result=result, end=end, before=before
+            frame.drafts,
+            frame.n,
+            urgent=urgent,
+            is_first=frame.kind == "started",
+            result=result,
+            end=end,
+            before=before,
         )
 
 

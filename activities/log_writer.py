@@ -42,8 +42,8 @@ BATCH_BYTES = 4 * 1024 * 1024
 
 SILENT_SECONDS = 1.0
 """How long frames without a draft wait for one that has: each signal costs the workflow engine some 20 ms of CPU."""
-START_SECONDS = 0.03
-"""How long the first event waits for the next, which many a crew has by then; together they come sooner than apart."""
+FIRST_SECONDS = 0.05
+"""How long a run's first event waits for the next ones: a short crew has told everything by then, and one signal takes it all."""
 
 LINGER_SECONDS = ((400, 0.025), (800, 0.1), (1200, 0.5), (2000, 2.0), (8000, 10.0))
 """(signals used, seconds between two batches of log lines); beyond the last: 60 s, and urgent drafts wait as well."""
@@ -75,8 +75,8 @@ class _Pending:
     items: deque[_Item] = field(default_factory=deque)
     size_bytes: int = 0
     urgent: bool = False
-    patience_seconds: float = SILENT_SECONDS
-    """How long the most impatient of it may wait for something else to go along with."""
+    shows: bool = False
+    """Whether any of it is to be seen; what is not has only to be acknowledged, in its time."""
     since: float = 0.0
 
 
@@ -114,6 +114,7 @@ class LogWriter:
         self._inline_bytes = head.inline_bytes
         self._bulk = False
         self._last_sent = 0.0
+        self._held_until = 0.0
         self._sending = False
         self._last_n = head.acknowledged.get(source, 0)
         self._thread = threading.Thread(target=self._send_all, name=f"log-{workflow_id}", daemon=True)
@@ -125,7 +126,7 @@ class LogWriter:
         n: int = 0,
         *,
         urgent: bool = False,
-        patience_seconds: float = 0.0,
+        is_first: bool = False,
         result: ResultFacts | None = None,
         end: EndFacts | None = None,
         before: Callable[[], None] | None = None,
@@ -134,7 +135,7 @@ class LogWriter:
 
         Args:
             urgent: Not to be kept back.
-            patience_seconds: How long they may wait for something to go along with; what shows nothing: ``SILENT_SECONDS``.
+            is_first: The run begins with it. Unless something urgent follows it is kept back for ``FIRST_SECONDS``, with what follows.
             before: Called in the sender's thread when these drafts are durable, before the tail tells of them.
 
         Raises:
@@ -155,7 +156,9 @@ class LogWriter:
             pending.items.append(_Item(n, drafts, size, result, end, before))
             pending.size_bytes += size
             pending.urgent = pending.urgent or (urgent and shows)
-            pending.patience_seconds = min(pending.patience_seconds, patience_seconds if shows else SILENT_SECONDS)
+            pending.shows = pending.shows or shows
+            if is_first:
+                self._held_until = time.monotonic() + FIRST_SECONDS
             self._condition.notify_all()
 
     def tell(self, drafts: list[Draft | LogLines]) -> None:
@@ -171,7 +174,7 @@ class LogWriter:
                 pending.since = time.monotonic()
             pending.items.append(_Item(self._last_n, drafts, 512 * len(drafts), None, None, None))
             pending.size_bytes += 512 * len(drafts)
-            pending.patience_seconds = 0.0
+            pending.shows = True
             self._condition.notify_all()
 
     def flush(self) -> None:
@@ -220,6 +223,11 @@ class LogWriter:
         linger = next((seconds for used, seconds in LINGER_SECONDS if self.signals < used), 60.0)
         return max(linger, BULK_LINGER_SECONDS) if self._bulk else linger
 
+    def _due(self, pending: _Pending) -> float:
+        if not pending.shows:
+            return pending.since + SILENT_SECONDS
+        return max(self._held_until, self._last_sent + self._linger_seconds())
+
     def _next_items(self) -> list[_Item] | None:
         with self._condition:
             while True:
@@ -228,9 +236,7 @@ class LogWriter:
                 pending = self._pending
                 if pending.items:
                     urgent = pending.urgent and self.signals < LINGER_SECONDS[-1][0]
-                    patience = pending.patience_seconds
-                    due = pending.since + patience if patience else self._last_sent + self._linger_seconds()
-                    wait = due - time.monotonic()
+                    wait = self._due(pending) - time.monotonic()
                     if urgent or wait <= 0 or pending.size_bytes >= BATCH_BYTES:
                         break
                     self._condition.wait(wait)
@@ -243,7 +249,7 @@ class LogWriter:
                 size += items[-1].size_bytes
             pending.size_bytes -= size
             if not pending.items:
-                pending.urgent, pending.patience_seconds = False, SILENT_SECONDS
+                pending.urgent = pending.shows = False
             self._last_sent = time.monotonic()
             self._sending = True
             self._condition.notify_all()

@@ -1,13 +1,14 @@
 """The log writer against a log in memory that refuses, repeats and goes away as Temporal does."""
 
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from activities import log_writer
-from activities.log_writer import BATCH_BYTES, INLINE_BYTES, PENDING_BYTES, LogWriter, WorkflowGone
+from activities.log_writer import BATCH_BYTES, FIRST_SECONDS, INLINE_BYTES, PENDING_BYTES, LogWriter, WorkflowGone
 from crewship import archive
 from crewship.contracts import Batch, EndFacts, EventsQuery
 from crewship.errors import NotFound, Unavailable
@@ -131,21 +132,27 @@ def test_a_frame_that_shows_nothing_is_acknowledged_all_the_same(bridge: Bridge,
     log.close()
 
 
-def test_what_is_patient_goes_along_with_what_comes_next(bridge: Bridge, store: FolderStore) -> None:
+def test_a_short_run_is_one_batch(bridge: Bridge, store: FolderStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log_writer, "FIRST_SECONDS", 3600)
     log = writer(bridge, store)
-    log.write([Draft(AT, "run.started", {})], 1, patience_seconds=3600)
+    log.write([Draft(AT, "run.started", {})], 1, is_first=True)
     log.write([LogLines(AT, ["first"], "info", "stdout")], 2)
+    log.write([], 3, urgent=True)
+    assert not bridge.batches
+    log.write([], 4, urgent=True, end=EndFacts(ok=True))
     while not bridge.batches:
         threading.Event().wait(0.002)
     log.close()
-    assert [(batch.first, batch.last, batch.n) for batch in bridge.batches] == [(1, 2, 2)]
+    assert [(batch.first, batch.last, batch.n) for batch in bridge.batches] == [(1, 2, 4)]
 
 
-def test_what_is_patient_goes_alone_when_nothing_comes(bridge: Bridge, store: FolderStore) -> None:
+def test_what_a_run_begins_with_goes_alone_when_nothing_comes(bridge: Bridge, store: FolderStore) -> None:
     log = writer(bridge, store)
-    log.write([Draft(AT, "run.started", {})], 1, patience_seconds=0.05)
+    began = time.monotonic()
+    log.write([Draft(AT, "run.started", {})], 1, is_first=True)
     while not bridge.batches:
         threading.Event().wait(0.002)
+    assert time.monotonic() - began >= FIRST_SECONDS
     log.close()
     assert [(batch.first, batch.last, batch.n) for batch in bridge.batches] == [(1, 1, 1)]
 
