@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import Engine as Database
-from sqlmodel import Session
+from sqlmodel import Session, col, select
 
 from activities.spares import Warmth
 from crewship.boots import boot_command, container_limits, network_of
@@ -90,9 +90,9 @@ def open_env(session: Session, project: str, version: int, sealer: Sealer) -> di
 def is_restricted(database: Database, run_id: str) -> bool:
     """Whether the run may reach named hosts alone; False when it is gone."""
     with transaction(database) as session:
-        run = session.get(Run, run_id)
-        deployment = session.get(Deployment, run.deployment_id) if run is not None else None
-        return deployment is not None and (deployment.config.get("network") or {}).get("mode") == "allow"
+        found = select(Deployment.config).join(Run, col(Run.deployment_id) == col(Deployment.id))
+        config = session.exec(found.where(Run.id == run_id)).first()
+    return config is not None and (config.get("network") or {}).get("mode") == "allow"
 
 
 def load_run(database: Database, run_id: str, attempt: int, sealer: Sealer, settings: Settings) -> RunSpec:

@@ -40,6 +40,7 @@ DYNAMIC_CONFIG = {
     "history.MaxBufferedQueryCount": "100",
     "history.longPollExpirationInterval": '"2s"',
     "system.namespaceCacheRefreshInterval": '"60s"',
+    "system.enableActivityEagerExecution": "true",
 }
 """Values are JSON. ``deploy/temporal/dynamic-config.yaml`` says the same for production; a test compares them."""
 
