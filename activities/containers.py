@@ -435,10 +435,8 @@ class ContainerActivities:
 
     def _replenish(self, spec: RunSpec, after_seconds: float) -> None:
         """Have a spare made; not while the run that had none comes up, which it would slow down."""
-        arguments = (spec.container(""), spec.warmth(self._settings, self._closed.environment))
-        timer = threading.Timer(after_seconds, self._spares.replenish, arguments)
-        timer.daemon = True
-        timer.start()
+        warmth = spec.warmth(self._settings, self._closed.environment)
+        self._spares.replenish(spec.container(""), warmth, after_seconds)
 
     def _watch(
         self, container: str, run: RunContainerInput, deadline: float, ending: _Ending, follower: Follower

@@ -63,6 +63,8 @@ logger = logging.getLogger(__name__)
 
 _SMOKE_EPOCH = 1000
 """Epochs of the smoke boot's log writers: above every build attempt's."""
+_SETTLE_SECONDS = 0.5
+"""In which a deploy's last step, and who waits for it, are done."""
 _CANCEL_POLL_SECONDS = 0.5
 """How late a cancel is seen; a query of the workflow each time, and builds are few."""
 
@@ -204,7 +206,7 @@ class DeploymentActivities:
                     who = audit.maker_of(session, row.id) or Actor(key_id=activate.actor, name="")
                     previous = switch(session, row.project, row.id, who, kind="deploy").previous
         if row.activate:
-            self._spares.later(self._in_use, row, previous)
+            self._spares.later(self._in_use, row, previous, after_seconds=_SETTLE_SECONDS)
 
     @activity.defn
     def close_deployment(self, close: CloseDeploymentInput) -> None:

@@ -135,7 +135,7 @@ class LogWriter:
 
         Args:
             urgent: Not to be kept back.
-            is_first: The run begins with it. Unless something urgent follows it is kept back for ``FIRST_SECONDS``, with what follows.
+            is_first: The run begins with it. It is kept back for ``FIRST_SECONDS``, with what follows that is not urgent.
             before: Called in the sender's thread when these drafts are durable, before the tail tells of them.
 
         Raises:

@@ -1,8 +1,9 @@
 """Removes containers that nobody has to wait for.
 
-A crew that has told of its success, all of it durable, and left no files has nothing more that anybody needs. The engine takes
-0.2 s to take its container down, and the run's end need not wait for that: it is done here, beside. A removal that a killed
-worker did not get to is the reaper's (``activities.maintenance``), as the run is closed by then.
+A crew that has told of its success, all of it durable, and left no files has nothing more that anybody needs, and neither has a
+container that an image was made in or tried in. The engine takes up to 0.2 s to take one down, and the run's end, or the deploy's
+next step, need not wait for that: it is done here, beside. A removal that a killed worker did not get to is the reaper's
+(``activities.maintenance``).
 """
 
 import logging

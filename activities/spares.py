@@ -120,15 +120,19 @@ class Spares:
     def _is_fresh(self, spare: Spare, env_version: int) -> bool:
         return spare.env_version in (None, env_version) and spare.nonce in (None, self._nonce(spare.container))
 
-    def replenish(self, spec: ContainerSpec, warmth: Warmth) -> None:
+    def replenish(self, spec: ContainerSpec, warmth: Warmth, after_seconds: float = 0.0) -> None:
         """Make up for what was taken, in the background."""
         with self._lock:
             self._used_at[spec.labels[LABEL_DEPLOYMENT]] = time.monotonic()
         for _ in range(warmth.count or self._per_deployment):
-            self.later(self._make, spec, warmth)
+            self.later(self._make, spec, warmth, after_seconds=after_seconds)
 
-    def later(self, call: Callable[..., None], *arguments: object) -> None:
-        """Call in the background, after what is under way; what it raises costs nothing but speed."""
+    def later(self, call: Callable[..., None], *arguments: object, after_seconds: float = 0.0) -> None:
+        """Call in the background, after what is under way; what it raises costs nothing but speed.
+
+        Args:
+            after_seconds: Not before: a container that is made takes CPU from whoever waits for something else.
+        """
 
         def guarded() -> None:
             try:
@@ -136,8 +140,16 @@ class Spares:
             except Exception as error:
                 logger.info("spares: %s", error)
 
-        with contextlib.suppress(RuntimeError):  # closed
-            self._makers.submit(guarded)
+        def submit() -> None:
+            with contextlib.suppress(RuntimeError):  # closed
+                self._makers.submit(guarded)
+
+        if not after_seconds:
+            submit()
+            return
+        timer = threading.Timer(after_seconds, submit)
+        timer.daemon = True
+        timer.start()
 
     def names(self) -> set[str]:
         """Names of those in hand or on the way into or out of it; a sweep must list containers before it asks."""

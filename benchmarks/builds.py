@@ -5,6 +5,7 @@ import os
 import secrets
 import shutil
 import subprocess
+import time
 from pathlib import Path
 
 from benchmarks.platform import Platform, seconds_of
@@ -32,7 +33,9 @@ def changes(where: Platform, folder: Path) -> list[Row]:
     ours, theirs = [], []
     for n in range(CHANGES):
         change(crew, f"{n} {secrets.token_hex(8)}")  # or the builder may have had it before
+        _settled(where, crew.name)
         ours.append(seconds_of(lambda: where.cli("deploy", str(crew))))
+        _settled(where, crew.name)
         theirs.append(seconds_of(lambda: _docker_build(crew)))
     _run("docker", "image", "rm", "-f", _TAG)
     return [
@@ -47,6 +50,14 @@ def changes(where: Platform, folder: Path) -> list[Row]:
             f"{ms(ours) / 1000:.2f} s against {ms(theirs) / 1000:.2f} s; it also imports the crew in its image",
         ),
     ]  # fmt: skip
+
+
+def _settled(where: Platform, project: str) -> None:
+    """Wait until the container that is started ahead for the current deployment is there: it would disturb what is measured."""
+    name = f"name=crewship-spare-{where.current(project)['id'].replace('_', '-')}"
+    while not _run("docker", "ps", "--quiet", "--filter", name):
+        time.sleep(0.1)
+    time.sleep(0.5)
 
 
 def change(crew: Path, what: str) -> None:

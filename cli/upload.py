@@ -1,8 +1,8 @@
 """Bring a packed source to the platform, so that a deployment is made of it.
 
-Its digest is offered first: what the project was deployed from before is not sent again. A small archive goes whole; a larger one
-in parts, of which only those go that are not there, so that after a broken connection, a restart of the platform or another
-``crewship deploy`` of the same files it goes on where it was.
+Its digest is offered first, unless sending is as quick as asking: what the project was deployed from before is not sent again. A
+small archive goes whole; a larger one in parts, of which only those go that are not there, so that after a broken connection, a
+restart of the platform or another ``crewship deploy`` of the same files it goes on where it was.
 """
 
 import time
@@ -24,6 +24,8 @@ T = TypeVar("T")
 
 _WHOLE_BYTES: Final = 4 * 1024 * 1024
 """What is sent in one call, and begun anew when that breaks."""
+SMALL_BYTES: Final = 64 * 1024
+"""What is sent unasked."""
 _PATIENCE_SECONDS: Final = 60.0
 """How long the platform may be away before the upload is given up; it restarts in far less."""
 _WAIT_SECONDS: Final = (0.2, 0.5, 1.0, 2.0)
@@ -51,11 +53,12 @@ def send(
         deployment: dict[str, Any] = client.offer(path, {**fields, "source_sha256": packed.sha256}, **query)
         return deployment
 
-    try:
-        return offer()
-    except (NotFound, Conflict) as error:
-        if error.code not in ("source_unknown", "upload_incomplete"):
-            raise
+    if packed.size_bytes > SMALL_BYTES:
+        try:
+            return offer()
+        except (NotFound, Conflict) as error:
+            if error.code not in ("source_unknown", "upload_incomplete"):
+                raise
     try:
         if packed.size_bytes <= _WHOLE_BYTES:
             return _send_whole(client, path, packed, fields, query)

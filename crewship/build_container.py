@@ -99,6 +99,9 @@ class BuildContainer:
                     user="0:0",
                     working_dir="/",
                     detach=True,
+                    # Beside the mode "none", for which the daemon would start itself once more, as a hook: 80 ms. What is missing
+                    # without it, "localhost" in /etc/hosts, nobody wants here.
+                    network_disabled=network is None,
                     labels={**self._labels, LABEL_KIND: "build"},
                     host_config=api.create_host_config(
                         network_mode=network or "none",
@@ -233,11 +236,6 @@ class BuildContainer:
         conf = {"Labels": {**self._labels, LABEL_KIND: IMAGE_KIND, **labels}, **config}
         with translated(self.id):
             return str(self._api.commit(self.id, repository, tag, conf=conf)["Id"])
-
-    def remove(self) -> None:
-        """Away with it and its ``/build``; ``/cache`` stays."""
-        with translated(self.id):
-            _remove(self._api, self.id)
 
     def _kill(self) -> None:
         """Returns when it is dead; fine when it was, or when nothing can be said about it."""

@@ -18,11 +18,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from importlib import resources
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from crewship import runner_files
 from crewship.build_container import BUILD, BuildContainer
 from crewship.build_secrets import NONE, BuildSecrets
 from crewship.builds import (
@@ -44,7 +44,7 @@ from crewship.docker_connection import translated
 from crewship.docker_engine import APP, HOME, UID, DockerEngine
 from crewship.engine import LABEL_DEPLOYMENT, ContainerMissing, ImageMissing, Limits
 from crewship.errors import Conflict, CrewshipError, Unavailable
-from crewship.installer import COMPILE, LOCK, OPT, PATH, PYTHON, PYTHON_VERSION, VENV, Installer
+from crewship.installer import ALL_CORES, COMPILE, LOCK, OPT, PATH, PYTHON, PYTHON_VERSION, VENV, Installer
 from crewship.provision.base_image import ensure_base_image, find_base_image
 from crewship.provision.errors import ProvisionError, PythonUnavailable
 from crewship.python_version import choose_python
@@ -60,8 +60,16 @@ __all__ = ["BuildFailed", "ImageBuilder"]
 BaseImages = Callable[[str | None, BuildLog], str]
 """The platform base (an image's name or id) for a Python version or for any, found or made; raises ``ProvisionError``."""
 
+_RUNNER = f"{OPT}/runtime"
+_COMPILE_APPLICATION = f"""
+test -e {_RUNNER}/__pycache__ || set -- "$@" {_RUNNER}
+exec {VENV}/bin/python {" ".join(COMPILE)} "$@" {OPT}/source
+"""
+"""Compiles the source, and the runner where its bytecode did not come along; the arguments are more options."""
 _MAX_FACTS = 32
 """Dependency images whose packages are remembered; those of one have some tens of kilobytes."""
+_MUCH_BYTES = 1 << 20
+"""Of a source's Python files: more are compiled on all cores."""
 _LAYOUT = 2
 """Part of what dependency images are named by: changes when they are made in another way."""
 
@@ -76,6 +84,7 @@ class ImageBuilder:
         limits: What one build may use; None: 4 GiB and all CPUs of this machine, 1,024 processes.
         admit: Called with an image before something of it is started on the network; raises ``Unavailable`` when the
             network's rules do not hold.
+        remove: Called with a container that has served; it need not wait until the engine has taken it down.
     """
 
     def __init__(
@@ -86,9 +95,11 @@ class ImageBuilder:
         base_image: BaseImages | None = None,
         limits: Limits | None = None,
         admit: Callable[[str], None] = lambda image: None,
+        remove: Callable[[str], None] | None = None,
     ) -> None:
         self._engine = engine
         self._admit = admit
+        self._remove = remove or engine.remove
         # Committing a gigabyte takes its time.
         self._connection = engine.connection.patient(settings.build_timeout_seconds)
         self._settings = settings
@@ -98,7 +109,7 @@ class ImageBuilder:
         """One for each dependency image, so that two deployments that want the same one make it once."""
         self._locks_guard = threading.Lock()
         self._facts: dict[str, tuple[str, str, SystemPackages]] = {}
-        self._runtime_sha256 = _digest(_runtime_files())
+        self._runner_sha256 = runner_files.digest()
 
     def close(self) -> None:
         """Let the connections go."""
@@ -166,7 +177,7 @@ class ImageBuilder:
     @property
     def recipe(self) -> str:
         """Digest of what decides an image besides source, config and base: this platform's code and its settings."""
-        parts = [_LAYOUT, version("crewship"), self._runtime_sha256, self._settings.build_index_url]
+        parts = [_LAYOUT, version("crewship"), self._runner_sha256, self._settings.build_index_url]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
     def base_now(self, python: str | None) -> str | None:
@@ -208,6 +219,7 @@ class ImageBuilder:
                     log,
                     timeout_seconds=self._settings.import_timeout_seconds,
                     cancel=work.cancel,
+                    remove=self._remove,
                 )
         except ImageMissing as error:
             raise BuildFailed("infrastructure", "The image that was built is gone", "Deploy again.") from error
@@ -308,29 +320,32 @@ class ImageBuilder:
                 f"crewship/deps:{key}", {LABEL_DEPENDENCIES: key}, User=f"{UID}:{UID}", WorkingDir=APP
             )
         finally:
-            container.remove()
+            self._remove(container.id)
 
     # -- application
 
     def _application(self, work: "_Work", tree: Path, image: str) -> tuple[str, str, str, SystemPackages]:
         """Id of the deployment's image, version of its Python, the packages in it, and those of its system."""
+        sources = _sources(tree)
+        size_bytes = sum(path.stat().st_size for path in sources.values() if path.suffix == ".py")
+        cores = [ALL_CORES] if size_bytes > _MUCH_BYTES else []
         container = BuildContainer(
             self._connection.api,
             instance=self._settings.instance,
             name=f"crewship-build-{_dashed(work.deployment_id)}",
             image=image,
-            command=[f"{VENV}/bin/python", *COMPILE, f"{OPT}/runtime", f"{OPT}/source"],
+            command=["sh", "-euc", _COMPILE_APPLICATION, "sh", *cores],
             limits=self._limits,
             timeout_seconds=self._settings.build_timeout_seconds,
             scratch=False,
         )
         try:
-            files: dict[str, Path | bytes | str] = {f"runtime/{path.name}": path for path in _runtime_files()}
-            for path in sorted(tree.rglob("*")):
-                if path.is_file() and "__pycache__" not in path.parts:
-                    files[f"source/{path.relative_to(tree).as_posix()}"] = path
-            container.put(OPT, files)
             lock, python, system = self._facts_of(image, container)
+            runner: dict[str, Path | bytes | str] = {path.name: path for path in runner_files.runner_files()}
+            runner |= runner_files.bytecode(python, _RUNNER)
+            files: dict[str, Path | bytes | str] = {f"runtime/{name}": content for name, content in runner.items()}
+            files |= {f"source/{name}": path for name, path in sources.items()}
+            container.put(OPT, files)
             with container.started(work.cancel):
                 container.wait()
             image = app_image(work.deployment_id)
@@ -341,10 +356,10 @@ class ImageBuilder:
                 User=f"{UID}:{UID}",
                 WorkingDir=APP,
                 Env=[f"PATH={PATH}", f"HOME={HOME}", "LANG=C.UTF-8"],
-                Entrypoint=[PYTHON, "-I", "-S", f"{OPT}/runtime/supervisor.py"],
+                Entrypoint=[PYTHON, "-I", "-S", f"{_RUNNER}/supervisor.py"],
             )
         finally:
-            container.remove()
+            self._remove(container.id)
         if earlier is not None:
             with suppress(Conflict):
                 self._engine.remove_image(earlier)
@@ -441,19 +456,10 @@ class _LoggedProgress:
         """Too fine for a log."""
 
 
-def _runtime_files() -> list[Path]:
-    """The runner's files, as they are installed here."""
-    folder = Path(str(resources.files("runtime")))
-    return sorted(path for path in folder.iterdir() if path.suffix == ".py")
-
-
-def _digest(files: list[Path]) -> str:
-    """SHA-256 over names and contents."""
-    sha256 = hashlib.sha256()
-    for path in files:
-        content = path.read_bytes()
-        sha256.update(f"{path.name} {len(content)} ".encode() + content)
-    return sha256.hexdigest()
+def _sources(tree: Path) -> dict[str, Path]:
+    """The files of an unpacked source, by their names in it."""
+    paths = (path for path in sorted(tree.rglob("*")) if path.is_file() and "__pycache__" not in path.parts)
+    return {path.relative_to(tree).as_posix(): path for path in paths}
 
 
 def _dashed(deployment_id: str) -> str:

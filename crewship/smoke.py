@@ -7,7 +7,7 @@ supervisor (``docs/reference/frames.md``, ``boot`` with ``check``).
 import secrets
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -56,6 +56,7 @@ def smoke(
     *,
     timeout_seconds: float,
     cancel: threading.Event | None = None,
+    remove: Callable[[str], None] | None = None,
 ) -> SmokeFacts:
     """Boot ``image`` and import the entrypoint.
 
@@ -71,6 +72,7 @@ def smoke(
         log: Gets what the crew prints, and the last lines of its traceback. Not redacted here.
         timeout_seconds: For the start and the imports together.
         cancel: Set by another thread to stop.
+        remove: Called with the container in the end; None: it is gone when this returns.
 
     Raises:
         BuildFailed: the entrypoint cannot be had (``import_error``, ``entrypoint_not_found``,
@@ -104,7 +106,7 @@ def smoke(
         finally:
             attachment.close()
     finally:
-        engine.remove(container)
+        (remove or engine.remove)(container)
 
 
 class _Boot:

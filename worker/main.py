@@ -108,7 +108,8 @@ async def workers(settings: Settings, client: Client) -> AsyncIterator[list[Work
         egress = EgressClient(settings.egress_socket, denials.hear, wake)
     network = Network(engine, settings, guard)
     closed = ClosedNetwork(engine, settings, network, guard, egress, wake)
-    builder = ImageBuilder(engine, settings, admit=network.require)
+    removals = Removals(engine, settings.run_capacity)
+    builder = ImageBuilder(engine, settings, admit=network.require, remove=removals.remove)
     sealer = open_keyring(settings).sealer()
     spares = Spares(
         engine,
@@ -120,7 +121,6 @@ async def workers(settings: Settings, client: Client) -> AsyncIterator[list[Work
         closed.forget,
     )
     slots = Slots(engine, settings.run_capacity, network.admits)
-    removals = Removals(engine, settings.run_capacity)
     containers = ContainerActivities(
         engine=engine,
         store=store,

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from cli import upload
 from tests.cli.platform import Log, Platform, problem, step
 
 TABLE = 'framework = "python"\nentrypoint = "main:kickoff"\n'
@@ -230,6 +231,20 @@ def sent(platform: Platform) -> str:
     return hashlib.sha256(platform.uploads[-1][1]).hexdigest()
 
 
+@pytest.fixture
+def large(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A source counts as one that is not sent unasked."""
+    monkeypatch.setattr(upload, "SMALL_BYTES", 0)
+
+
+def test_a_small_source_is_sent_unasked(crewship: Any, platform: Platform, project: Path) -> None:
+    assert crewship("deploy").exit_code == 0
+    assert [path for method, path, _ in platform.requests if method == "POST"] == [
+        "/v1/projects/research-crew/deployments"
+    ]
+
+
+@pytest.mark.usefixtures("large")
 def test_a_source_that_is_there_is_not_sent(crewship: Any, platform: Platform, project: Path) -> None:
     assert crewship("deploy").exit_code == 0
     platform.sources[sent(platform)] = b"kept"
@@ -237,6 +252,7 @@ def test_a_source_that_is_there_is_not_sent(crewship: Any, platform: Platform, p
     assert platform.uploads[-1] == ("research-crew", b"kept", None)
 
 
+@pytest.mark.usefixtures("large")
 def test_nothing_has_changed(crewship: Any, platform: Platform, project: Path) -> None:
     assert crewship("deploy").exit_code == 0
     platform.sources[sent(platform)], platform.unchanged = b"kept", "dep_new1"
@@ -251,6 +267,7 @@ def test_nothing_has_changed(crewship: Any, platform: Platform, project: Path) -
     assert crewship("deploy", "--rollback", "--force").exit_code == 2
 
 
+@pytest.mark.usefixtures("large")
 def test_a_platform_that_takes_less_gets_the_largest_files_named(
     crewship: Any, platform: Platform, project: Path
 ) -> None:

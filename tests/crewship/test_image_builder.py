@@ -72,13 +72,14 @@ def test_bytecode_is_compiled_and_not_checked_against_times(
     tmp_path: Path,
 ) -> None:
     crew = """
-import importlib.util, os, idna
+import importlib.util, os, socket, idna
 def flags(path):
     with open(importlib.util.cache_from_source(path), "rb") as file:
         return int.from_bytes(file.read(8)[4:], "little")
 print(flags("/opt/crewship/source/crew.py"), flags("/opt/crewship/runtime/session.py"), flags(idna.__file__))
 print(os.path.exists(importlib.util.cache_from_source(os.__file__)), os.path.exists("/opt/crewship/source/broken.py"))
 print(sorted(os.listdir("/opt/crewship/source")), os.listdir("/build"), os.listdir("/cache"), os.access("/opt", os.W_OK))
+print(socket.gethostbyname("localhost"))
 def kickoff(inputs): ...
 """
     upload = pack(tmp_path, {"broken.py": "def f(:\n", "requirements.txt": "idna==3.10\n"}, crew=crew)
@@ -91,6 +92,7 @@ def kickoff(inputs): ...
         f"{unchecked_hash} {unchecked_hash} {unchecked_hash}",
         "True True",
         "['__pycache__', 'broken.py', 'crew.py', 'crewship.toml', 'requirements.txt'] [] [] False",
+        "127.0.0.1",  # without a network as well
     ]
 
 
