@@ -9,7 +9,7 @@ UNIT := not temporal and not docker and not platform and not server and not fram
 TOGETHER = $(if $(WORKERS),-n $(WORKERS) --dist loadfile --no-loadscope-reorder)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv setup demo dev test test-unit test-real frameworks check fmt lint types bench faults audit sbom fuzz clean
+.PHONY: help venv setup demo dev test test-unit test-real frameworks check fmt lint types bench faults audit sbom pin fuzz clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -66,6 +66,9 @@ sbom: venv ## Write dist/crewship.cdx.json: what the platform is made of (Cyclon
 	@mkdir -p dist
 	@.venv/bin/uv export --frozen --no-dev --quiet --format cyclonedx1.5 --preview-features sbom-export -o dist/crewship.cdx.json
 	@echo dist/crewship.cdx.json
+
+pin: venv ## Write docker-compose.override.yml: the images of docker-compose.yml that are pulled, by their digests
+	@$(PYTHON) scripts/pin_images.py
 
 fuzz: venv ## Call every operation of the API with thousands of inputs (CASES=10000)
 	CREWSHIP_FUZZ_CASES=$(or $(CASES),10000) $(PYTHON) -m pytest tests/fuzz -s

@@ -1,5 +1,6 @@
 """The supply chain's scripts: hashes of what installs everything else, the audit, the list of what the platform is made of."""
 
+import hashlib
 import http.server
 import json
 import re
@@ -11,8 +12,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
+import yaml
+
+from tests.fixtures.engine import connection, engine, engine_settings, platform_image  # noqa: F401
 
 ROOT = Path(__file__).parents[2]
 
@@ -124,3 +129,55 @@ class TestAudit:
         with self.database(b'{"vulns": [{"id": "PYSEC-1"}]}') as url:
             assert audit.main([], url) == code
         assert commands[0][1:3] == ["audit", "--frozen"]
+
+
+# --- images by their digests ----------------------------------------------------------------------------------------------
+
+
+def _digest(image: str) -> str:
+    return "sha256:" + hashlib.sha256(image.encode()).hexdigest()
+
+
+def test_every_image_that_is_not_built_here_is_pinned() -> None:
+    compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+    found = script("pin_images").pins(compose, _digest)["services"]
+    assert (
+        found["postgres"]["image"]
+        == f"{compose['services']['postgres']['image']}@{_digest(compose['services']['postgres']['image'])}"
+    )
+    built = {name for name, service in compose["services"].items() if "build" in service}
+    assert built
+    assert set(found) == set(compose["services"]) - built
+
+
+def test_pins_are_written_once_all_images_are_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    pin_images = script("pin_images")
+    (tmp_path / "docker-compose.yml").write_text("services: {db: {image: 'postgres:16.9'}, api: {image: x, build: .}}")
+    override = tmp_path / "docker-compose.override.yml"
+
+    def missing(image: str) -> str:
+        raise pin_images.NotPulled(image)
+
+    monkeypatch.setattr(pin_images, "pulled_digest", missing)
+    assert pin_images.main(tmp_path) == 1
+    assert "postgres:16.9 is not here" in capsys.readouterr().err
+    assert not override.exists()
+    monkeypatch.setattr(pin_images, "pulled_digest", _digest)
+    for _ in range(2):
+        assert pin_images.main(tmp_path) == 0
+    assert yaml.safe_load(override.read_text()) == {
+        "services": {"db": {"image": f"postgres:16.9@{_digest('postgres:16.9')}"}}
+    }
+    override.write_text("services: {}\n")
+    assert pin_images.main(tmp_path) == 1
+    assert override.read_text() == "services: {}\n"
+
+
+@pytest.mark.docker
+def test_an_image_from_no_registry_has_no_digest(platform_image: str) -> None:  # noqa: F811
+    pin_images = script("pin_images")
+    for image in (platform_image, "crewship/none:1"):
+        with pytest.raises(pin_images.NotPulled):
+            pin_images.pulled_digest(image)
