@@ -51,6 +51,7 @@ class ClosedNetwork:
         self._guard, self._egress, self._wake = guard, egress, wake
         self._lock = threading.Lock()
         """Of the probe: one at a time."""
+        self._is_closed = False
         self._wanted_at: float | None = None
         self._probed: Probed[tuple[str | None, str]] = Probed(
             settings.closed_network, "the logs of guard and proxy say what they did"
@@ -93,8 +94,13 @@ class ClosedNetwork:
         if time.monotonic() - self._wanted_at > _WANTED_SECONDS:
             return
         with self._lock:
-            if self._probed.is_due(self._place()):
+            if not self._is_closed and self._probed.is_due(self._place()):
                 self._probed.ask(self._probe)
+
+    def close(self) -> None:
+        """Probe no more; waits for the one that is under way."""
+        with self._lock:
+            self._is_closed = True
 
     def _probe(self) -> tuple[tuple[str | None, str], float] | None:
         with translated():

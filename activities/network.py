@@ -36,6 +36,7 @@ class Network:
         self._engine, self._settings, self._guard = engine, settings, guard
         self._lock = threading.Lock()
         """Of the probe: one at a time."""
+        self._is_closed = False
         self._probed: Probed[GuardState] = Probed(
             settings.network, "is the guard on this host? its log says what it did"
         )
@@ -72,8 +73,13 @@ class Network:
             return
         with self._lock:
             state = self._state()
-            if state.problem is None and self._probed.is_due(state):
+            if not self._is_closed and state.problem is None and self._probed.is_due(state):
                 self._probed.ask(lambda: (state, self._probe(image)))
+
+    def close(self) -> None:
+        """Probe no more; waits for the one that is under way, which would leave its container."""
+        with self._lock:
+            self._is_closed = True
 
     def require(self, image: str) -> None:
         """Raise ``Unavailable`` when nothing may be started; ``image``: what is to be."""

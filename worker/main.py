@@ -248,6 +248,8 @@ async def workers(settings: Settings, client: Client) -> AsyncIterator[list[Work
     finally:
         for watch in watches:
             watch.cancel()
+        await asyncio.to_thread(network.close)
+        await asyncio.to_thread(closed.close)
         if guard is not None and egress is not None:
             await asyncio.to_thread(guard.close)
             await asyncio.to_thread(egress.close)

@@ -1,5 +1,6 @@
 """When containers may be started: what the guard says, and what a probe found."""
 
+import threading
 from typing import Any, ClassVar
 
 import pytest
@@ -158,3 +159,29 @@ def test_a_runtime_is_tried_first_and_one_that_is_not_there_is_named(probe: Prob
     with pytest.raises(Unavailable, match="no runtime 'kata'") as caught:
         make(Guard(), runtime="kata").require("image")
     assert "runc, runsc" in str(caught.value.hint)
+
+
+def test_a_stop_waits_for_the_probe_that_is_under_way(probe: Probe, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow(api: object, **arguments: Any) -> float:
+        begun.set()
+        assert go_on.wait(10)
+        return probe(api, **arguments)
+
+    monkeypatch.setattr(subject, "probe", slow)
+    network = make(Guard())
+    looking = threading.Thread(target=network.look)
+    closing = threading.Thread(target=network.close)
+    looking.start()
+    assert begun.wait(10)
+    closing.start()
+    closing.join(0.05)
+    assert closing.is_alive()
+    go_on.set()
+    closing.join(10)
+    looking.join(10)
+    assert len(probe.calls) == 1
+    network.changed()
+    network.look()
+    assert len(probe.calls) == 1
