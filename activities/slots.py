@@ -50,7 +50,7 @@ class Slots:
         admits = admits or self._admits
         with self._changed:
             self._orphans.discard(name)
-            while not adopted and (self._is_full or not admits()) and not give_up():
+            while not adopted and (self.is_full() or not admits()) and not give_up():
                 self._changed.wait(_LOOK_SECONDS)
                 self._orphans = {orphan for orphan in self._orphans if self._runs(orphan)}
             self._taken.append(name)
@@ -61,8 +61,8 @@ class Slots:
                 self._taken.remove(name)
                 self._changed.notify_all()
 
-    @property
-    def _is_full(self) -> bool:
+    def is_full(self) -> bool:
+        """Whether a run that comes now has to wait."""
         return len(self._taken) + len(self._orphans) >= self._capacity
 
     def look(self) -> None:

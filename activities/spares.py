@@ -5,6 +5,9 @@ nearly all of it, is over. It holds about 15 MB, nothing of a run and no secret,
 when the deployment was not used for a while. With ``[run] warm = N`` a deployment has N for as long as it is current, and in
 each the crew is imported already (phase 1 of ``docs/reference/frames.md``), with the project's env vars: of one version, so that
 a run whose version is another one does not get it. What the imports print is held by the supervisor and told in the run's log.
+
+None is made while every slot of the host is taken: a run that waits for a slot gains nothing by it, and making it takes CPU from
+those that run.
 """
 
 import contextlib
@@ -24,6 +27,8 @@ logger = logging.getLogger(__name__)
 
 SPARE_PREFIX = "crewship-spare-"
 _MAX_DEPLOYMENTS = 16
+_BUSY_SECONDS = 2.0
+"""After so long a busy host is looked at again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +70,7 @@ class Spares:
         admits: Whether such a container may be started now: its network's rules hold.
         permit: Called with a container before anything of the project runs in it: it may reach what its spec says.
         forget: Called when a container is gone.
+        is_busy: Whether every slot of the host is taken: what a run would wait for then is not its container.
     """
 
     def __init__(
@@ -76,15 +82,18 @@ class Spares:
         admits: Callable[[ContainerSpec], bool] = lambda spec: True,
         permit: Callable[[str, ContainerSpec], None] = lambda container, spec: None,
         forget: Callable[[str], None] = lambda container: None,
+        is_busy: Callable[[], bool] = lambda: False,
     ) -> None:
         self._nonce, self._admits = nonce, admits
-        self._permit, self._forget = permit, forget
+        self._permit, self._forget, self._is_busy = permit, forget, is_busy
         self._engine, self._per_deployment, self._keep_seconds = engine, per_deployment, keep_seconds
         self._lock = threading.Lock()
         self._spares: OrderedDict[str, list[Spare]] = OrderedDict()
         self._used_at: dict[str, float] = {}
         self._on_the_way: set[str] = set()
         """Names of those that are being made, or renamed: in nobody's hand, and no strays."""
+        self._put_off: set[str] = set()
+        """Deployments that get theirs when the host is less busy."""
         self._makers = ThreadPoolExecutor(1, thread_name_prefix="spares")
         self._closed = threading.Event()
         threading.Thread(target=self._expire, name="spares expire", daemon=True).start()
@@ -124,8 +133,7 @@ class Spares:
         """Make up for what was taken, in the background."""
         with self._lock:
             self._used_at[spec.labels[LABEL_DEPLOYMENT]] = time.monotonic()
-        for _ in range(warmth.count or self._per_deployment):
-            self.later(self._make, spec, warmth, after_seconds=after_seconds)
+        self.later(self._fill, spec, warmth, after_seconds=after_seconds)
 
     def later(self, call: Callable[..., None], *arguments: object, after_seconds: float = 0.0) -> None:
         """Call in the background, after what is under way; what it raises costs nothing but speed.
@@ -182,6 +190,23 @@ class Spares:
             self._remove(spare)
 
     # --- in the background ------------------------------------------------------------------------------------------------
+
+    def _fill(self, spec: ContainerSpec, warmth: Warmth) -> None:
+        deployment_id = spec.labels[LABEL_DEPLOYMENT]
+        if not self._is_busy():
+            for _ in range(warmth.count or self._per_deployment):
+                self._make(spec, warmth)
+            return
+        with self._lock:
+            if deployment_id in self._put_off:
+                return
+            self._put_off.add(deployment_id)
+        self.later(self._fill_late, spec, warmth, after_seconds=_BUSY_SECONDS)
+
+    def _fill_late(self, spec: ContainerSpec, warmth: Warmth) -> None:
+        with self._lock:
+            self._put_off.discard(spec.labels[LABEL_DEPLOYMENT])
+        self._fill(spec, warmth)
 
     def _make(self, spec: ContainerSpec, warmth: Warmth) -> None:
         deployment_id = spec.labels[LABEL_DEPLOYMENT]

@@ -111,6 +111,7 @@ async def workers(settings: Settings, client: Client) -> AsyncIterator[list[Work
     removals = Removals(engine, settings.run_capacity)
     builder = ImageBuilder(engine, settings, admit=network.require, remove=removals.remove)
     sealer = open_keyring(settings).sealer()
+    slots = Slots(engine, settings.run_capacity, network.admits)
     spares = Spares(
         engine,
         settings.spare_containers,
@@ -119,8 +120,8 @@ async def workers(settings: Settings, client: Client) -> AsyncIterator[list[Work
         lambda spec: closed.admits_now() if spec.allow else network.admits(),
         closed.permit,
         closed.forget,
+        slots.is_full,
     )
-    slots = Slots(engine, settings.run_capacity, network.admits)
     containers = ContainerActivities(
         engine=engine,
         store=store,

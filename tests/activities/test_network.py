@@ -171,7 +171,7 @@ def test_a_stop_waits_for_the_probe_that_is_under_way(probe: Probe, monkeypatch:
 
     monkeypatch.setattr(subject, "probe", slow)
     network = make(Guard())
-    looking = threading.Thread(target=network.look)
+    looking = threading.Thread(target=network.look, args=("image",))
     closing = threading.Thread(target=network.close)
     looking.start()
     assert begun.wait(10)
@@ -183,5 +183,5 @@ def test_a_stop_waits_for_the_probe_that_is_under_way(probe: Probe, monkeypatch:
     looking.join(10)
     assert len(probe.calls) == 1
     network.changed()
-    network.look()
+    network.look("image")
     assert len(probe.calls) == 1
