@@ -138,40 +138,48 @@ def _digest(image: str) -> str:
     return "sha256:" + hashlib.sha256(image.encode()).hexdigest()
 
 
-def test_every_image_that_is_not_built_here_is_pinned() -> None:
-    compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
-    found = script("pin_images").pins(compose, _digest)["services"]
-    assert (
-        found["postgres"]["image"]
-        == f"{compose['services']['postgres']['image']}@{_digest(compose['services']['postgres']['image'])}"
-    )
-    built = {name for name, service in compose["services"].items() if "build" in service}
-    assert built
-    assert set(found) == set(compose["services"]) - built
-
-
-def test_pins_are_written_once_all_images_are_here(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
-) -> None:
+def test_no_image_of_the_stack_is_left_out() -> None:
     pin_images = script("pin_images")
-    (tmp_path / "docker-compose.yml").write_text("services: {db: {image: 'postgres:16.9'}, api: {image: x, build: .}}")
+    found = pin_images.images(ROOT)
+    digests = {image: _digest(image) for image in pin_images.names(found)}
+    text = yaml.safe_dump(pin_images.pinned(found, digests))
+    compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+    assert set(found) == set(compose)
+    foreign = {service["image"] for service in compose.values() if "build" not in service}
+    bases = {
+        image
+        for path in (ROOT / "deploy").rglob("Dockerfile")
+        for image in re.findall(r"^ARG \w+=(\S+:\S+)$", path.read_text(), re.MULTILINE)
+    }
+    assert set(digests) == foreign | bases
+    assert all(f"{image}@{digest}" in text for image, digest in digests.items())
+    for path in (ROOT / "deploy").rglob("Dockerfile"):
+        assert all(line.startswith("FROM ${") for line in path.read_text().splitlines() if line.startswith("FROM "))
+
+
+def test_pins_are_written_once_all_images_are_here(tmp_path: Path, capsys: Any) -> None:
+    pin_images = script("pin_images")
+    (tmp_path / "docker-compose.yml").write_text(
+        "services: {db: {image: 'postgres:16.9'}, api: {image: x, build: sub}}"
+    )
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub/Dockerfile").write_text("ARG BASE_IMAGE=debian:12\nFROM ${BASE_IMAGE}\n")
     override = tmp_path / "docker-compose.override.yml"
 
     def missing(image: str) -> str:
         raise pin_images.NotPulled(image)
 
-    monkeypatch.setattr(pin_images, "pulled_digest", missing)
-    assert pin_images.main(tmp_path) == 1
-    assert "postgres:16.9 is not here" in capsys.readouterr().err
+    assert pin_images.main(tmp_path, missing) == 1
+    assert capsys.readouterr().err.splitlines()[1:] == ["  docker pull debian:12", "  docker pull postgres:16.9"]
     assert not override.exists()
-    monkeypatch.setattr(pin_images, "pulled_digest", _digest)
     for _ in range(2):
-        assert pin_images.main(tmp_path) == 0
-    assert yaml.safe_load(override.read_text()) == {
-        "services": {"db": {"image": f"postgres:16.9@{_digest('postgres:16.9')}"}}
+        assert pin_images.main(tmp_path, _digest) == 0
+    assert yaml.safe_load(override.read_text())["services"] == {
+        "db": {"image": f"postgres:16.9@{_digest('postgres:16.9')}"},
+        "api": {"build": {"context": "sub", "args": {"BASE_IMAGE": f"debian:12@{_digest('debian:12')}"}}},
     }
     override.write_text("services: {}\n")
-    assert pin_images.main(tmp_path) == 1
+    assert pin_images.main(tmp_path, _digest) == 1
     assert override.read_text() == "services: {}\n"
 
 
