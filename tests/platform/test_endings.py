@@ -127,8 +127,8 @@ def test_a_limit(
 def test_an_image_that_is_gone_is_not_waited_for(platform: CrewshipDev) -> None:
     files = {"crewship.toml": '[deployment]\nframework = "python"\nentrypoint = "crew:kickoff"\n', "crew.py": ECHO}
     deployment = platform.deploy("imageless", files)
-    until(lambda: [each for each in platform.containers() if deployment["id"].replace("_", "-") in each.name])
-    for spare in platform.containers(deployment["id"].replace("_", "-")):
+    name = f"spare-{deployment['id'].replace('_', '-')}"
+    for spare in until(lambda: platform.containers(name)):
         spare.remove(force=True, v=True)
     for image in platform.images(deployment["id"]):
         image.remove(force=True)
@@ -239,7 +239,7 @@ def test_the_command_lines_exit_codes(platform: CrewshipDev, probe: str) -> None
 
 
 def test_what_isolates_a_run(platform: CrewshipDev, probe: str) -> None:
-    run_id = platform.start_run(probe, {"do": "tick", "count": 20, "seconds": 0.05})
+    run_id = platform.start_run(probe, {"do": "tick", "count": 60, "seconds": 0.05})
     platform.logged(run_id, "tick 0")
     container = platform.containers(run_id.replace("_", "-"))[0]
     volume = container.attrs["Mounts"][0]["Name"]
