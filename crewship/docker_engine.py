@@ -91,8 +91,6 @@ class DockerEngine:
         self.connection = connection or DockerConnection()
         self._bridges: set[str] = set()
         """Those that were seen or made by this process."""
-        self._new: set[str] = set()
-        """Ids of containers that were made by this process and not started: there is no need to ask."""
 
     def close(self) -> None:
         """Let the connections go; attachments stay."""
@@ -128,9 +126,7 @@ class DockerEngine:
                 if not has_status(error, HTTPStatus.CONFLICT):
                     raise
                 return self._existing(spec.name)
-        container = str(created["Id"])
-        self._new.add(container)
-        return container
+        return str(created["Id"])
 
     def _host_config(self, api: Any, spec: ContainerSpec) -> Any:
         limits = spec.limits
@@ -188,9 +184,8 @@ class DockerEngine:
 
     def start(self, container: str) -> None:
         # Docker starts an ended container a second time when asked to; a container of ours has one life.
-        if container in self._new:
-            self._new.discard(container)
-        elif self.inspect(container).status != "created":
+        state = self.inspect(container)
+        if state.status != "created":
             return
         api = self.connection.api
         with translated(container):
@@ -254,7 +249,6 @@ class DockerEngine:
 
     def remove(self, container: str) -> None:
         api = self.connection.api
-        self._new.discard(container)
         with suppress(ContainerMissing), translated(container):
             try:
                 api.remove_container(container, v=True, force=True)
