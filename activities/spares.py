@@ -92,8 +92,8 @@ class Spares:
         self._used_at: dict[str, float] = {}
         self._on_the_way: set[str] = set()
         """Names of those that are being made, or renamed: in nobody's hand, and no strays."""
-        self._put_off: set[str] = set()
-        """Deployments that get theirs when the host is less busy."""
+        self._put_off: dict[str, tuple[ContainerSpec, Warmth]] = {}
+        """What deployments get, as they asked last, when the host is less busy."""
         self._makers = ThreadPoolExecutor(1, thread_name_prefix="spares")
         self._closed = threading.Event()
         threading.Thread(target=self._expire, name="spares expire", daemon=True).start()
@@ -198,14 +198,14 @@ class Spares:
                 self._make(spec, warmth)
             return
         with self._lock:
-            if deployment_id in self._put_off:
-                return
-            self._put_off.add(deployment_id)
-        self.later(self._fill_late, spec, warmth, after_seconds=_BUSY_SECONDS)
+            is_put_off = deployment_id in self._put_off
+            self._put_off[deployment_id] = spec, warmth
+        if not is_put_off:
+            self.later(self._fill_late, deployment_id, after_seconds=_BUSY_SECONDS)
 
-    def _fill_late(self, spec: ContainerSpec, warmth: Warmth) -> None:
+    def _fill_late(self, deployment_id: str) -> None:
         with self._lock:
-            self._put_off.discard(spec.labels[LABEL_DEPLOYMENT])
+            spec, warmth = self._put_off.pop(deployment_id)
         self._fill(spec, warmth)
 
     def _make(self, spec: ContainerSpec, warmth: Warmth) -> None:

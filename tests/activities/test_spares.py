@@ -1,6 +1,7 @@
 """When containers are made ahead."""
 
 import threading
+from dataclasses import replace
 from typing import cast
 
 import pytest
@@ -47,3 +48,25 @@ def test_a_busy_host_makes_none_until_it_is_free(monkeypatch: pytest.MonkeyPatch
     assert engine.one_started.wait(10)
     spares.close()
     assert len(engine.started) == 1
+
+
+def test_what_was_put_off_is_made_as_it_was_asked_for_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The env vars may have changed meanwhile."""
+    monkeypatch.setattr(subject, "_BUSY_SECONDS", 0.01)
+    engine, is_free = Containers(), threading.Event()
+    asked = threading.Semaphore(0)
+
+    def is_busy() -> bool:
+        asked.release()
+        return not is_free.is_set()
+
+    made: list[ContainerSpec] = []
+    monkeypatch.setattr(engine, "create", lambda spec: made.append(spec) or spec.name)
+    spares = Spares(cast(Engine, engine), 1, 600, str, is_busy=is_busy)
+    for memory in (1, 2):
+        spares.replenish(replace(SPEC, limits=Limits(memory, 1.0, 1)), COLD)
+        asked.acquire(timeout=10)
+    spares.later(is_free.set)  # behind both in the queue
+    assert engine.one_started.wait(10)
+    spares.close()
+    assert [spec.limits.memory_bytes for spec in made] == [2]
