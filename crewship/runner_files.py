@@ -40,8 +40,11 @@ def _bytecode(folder: str) -> dict[str, bytes]:
     compiled = {}
     with tempfile.NamedTemporaryFile(suffix=".pyc") as file:
         for path in runner_files():
-            name = importlib.util.cache_from_source(path.name)
+            # As a Python without options reads it, whichever this one was given.
+            name = importlib.util.cache_from_source(path.name, optimization="")
             mode = py_compile.PycInvalidationMode.UNCHECKED_HASH
-            py_compile.compile(str(path), file.name, f"{folder}/{path.name}", doraise=True, invalidation_mode=mode)
+            py_compile.compile(
+                str(path), file.name, f"{folder}/{path.name}", doraise=True, optimize=0, invalidation_mode=mode
+            )
             compiled[name] = Path(file.name).read_bytes()
     return compiled
