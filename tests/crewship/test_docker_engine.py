@@ -29,7 +29,7 @@ from tests.fixtures.engine import connection, engine, platform_image, probe_imag
 pytestmark = pytest.mark.docker
 
 LIMITS = Limits(memory_bytes=256 << 20, cpus=0.5, pids=64)
-BRIDGE = "crewshiptest0"
+BRIDGE = f"crewtest{secrets.token_hex(3)}"
 
 
 @pytest.fixture
