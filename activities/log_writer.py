@@ -1,11 +1,11 @@
 """Writes a log: batches drafts, gives them their seq and hash, signals the workflow, then hints the tail.
 
 One sender thread a log, so batches are in order and one at a time is under way; what comes meanwhile is the next batch. An
-urgent draft is sent at once. A frame that gave no draft has only to be acknowledged, and goes along with the next that did. A
-log line is sent at once when nothing was sent lately; otherwise it lingers until the last
-batch is some time ago, and longer as the log's budget of signals is used: a workflow takes 10,000 signals in all, and a run
-with a million lines is meant to need under 2,000. Batches over 16 KiB, or beyond the budget of bytes in line, go to the
-object store as zstd segments and the signal carries the pointer.
+urgent draft is sent at once. A frame that gave no draft has only to be acknowledged, and goes along with the next that did.
+What a run begins with waits a moment for what follows (ADR 0028). A log line is sent at once when nothing was sent lately;
+otherwise it lingers until the last batch is some time ago, and longer as the log's budget of signals is used: a workflow
+takes 10,000 signals in all, and a run with a million lines is meant to need under 2,000. Batches over 16 KiB, or beyond the
+budget of bytes in line, go to the object store as zstd segments and the signal carries the pointer.
 
 Backpressure: ``write`` waits while more than 8 MiB are pending, so a slow store or engine slows the container. Nothing is
 dropped: a signal that fails is repeated until it is through, and only a workflow that is gone ends the writer.
@@ -41,7 +41,7 @@ BATCH_BYTES = 4 * 1024 * 1024
 """Text in one batch at most: what a reader has to expand to show any event of it."""
 
 SILENT_SECONDS = 1.0
-"""How long frames without a draft wait for one that has: each signal costs the workflow engine some 20 ms of CPU."""
+"""How long frames without a draft wait for one that has: each signal costs 5 to 10 ms of CPU."""
 FIRST_SECONDS = 0.05
 """How long a run's first event waits for the next ones: a short crew has told everything by then, and one signal takes it all."""
 

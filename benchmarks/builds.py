@@ -13,6 +13,7 @@ from benchmarks.report import Row, ms, paired_ratio
 
 CHANGES = 5
 FIRSTS = 3
+_SETTLE_SECONDS = 30
 EXAMPLES = Path(__file__).parent.parent / "examples"
 _BUILDER = os.environ | {"DOCKER_BUILDKIT": "0", "DOCKER_CLI_HINTS": "false"}
 """The engine's own builder, which every installation has."""
@@ -55,7 +56,10 @@ def changes(where: Platform, folder: Path) -> list[Row]:
 def _settled(where: Platform, project: str) -> None:
     """Wait until the container that is started ahead for the current deployment is there: it would disturb what is measured."""
     name = f"name=crewship-spare-{where.current(project)['id'].replace('_', '-')}"
+    give_up = time.monotonic() + _SETTLE_SECONDS
     while not _run("docker", "ps", "--quiet", "--filter", name):
+        if time.monotonic() > give_up:
+            raise RuntimeError(f"no container is started ahead for {project}; is CREWSHIP_SPARE_CONTAINERS 0?")
         time.sleep(0.1)
     time.sleep(0.5)
 
