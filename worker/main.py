@@ -251,11 +251,13 @@ async def workers(settings: Settings, client: Client) -> AsyncIterator[list[Work
             watch.cancel()
         await asyncio.to_thread(network.close)
         await asyncio.to_thread(closed.close)
+        await asyncio.to_thread(spares.close)
+        await asyncio.to_thread(removals.close)
+        with contextlib.suppress(CrewshipError):  # what an outage of the engine has left must not wait for a start
+            await asyncio.to_thread(maintenance.sweep_containers)
         if guard is not None and egress is not None:
             await asyncio.to_thread(guard.close)
             await asyncio.to_thread(egress.close)
-        await asyncio.to_thread(spares.close)
-        await asyncio.to_thread(removals.close)
         for executor in executors:
             executor.shutdown(wait=False, cancel_futures=True)
         tail.close()

@@ -16,6 +16,7 @@ import docker
 import httpx
 import pytest
 
+from activities.spares import SPARE_PREFIX
 from tests.fixtures.minio import Minio, make_minio
 from tests.fixtures.platform import CrewshipDev, pack, running, until
 
@@ -120,6 +121,17 @@ def fragile(tmp_path_factory: pytest.TempPathFactory, store: Minio, relay: Relay
     with running(platform, leaves_nothing=True) as dev:
         assert dev.deploy(PROJECT, FILES)["status"] == "ready"
         yield dev
+        leave_a_stray(dev)
+
+
+def leave_a_stray(platform: CrewshipDev) -> None:
+    """What an outage of the engine leaves of a spare that was being made, a moment before the worker stops."""
+    [spare] = until(lambda: [found for found in platform.containers(SPARE_PREFIX) if found.status == "running"])
+    client = docker.from_env()
+    try:
+        client.containers.create(spare.image, name=f"{SPARE_PREFIX}stray-{platform.instance}", labels=spare.labels)
+    finally:
+        client.close()
 
 
 def is_ready(platform: CrewshipDev) -> bool:
