@@ -41,6 +41,7 @@ from activities.stops import Stops
 from crewship.contracts import (
     EPOCHS,
     LET_GO,
+    Batch,
     ContainerFacts,
     EndFacts,
     FinishInput,
@@ -356,9 +357,15 @@ class ContainerActivities:
         follower.on_end = recorder.look
         if not adopted:  # who adopts does not know what the worker before it was asked to do
             follower.is_enough = lambda end: (
-                bool(end.ok) and end.artifacts == 0 and not stop.is_set() and ending.sigterm_at_ms is None
+                run.takes_last
+                and bool(end.ok)
+                and end.artifacts == 0
+                and not stop.is_set()
+                and ending.sigterm_at_ms is None
+                and self._removals.has_room()
             )
         attempt.on_let_go(follower.let_go, writer.abandon)
+        last: Batch | None = None
         try:
             launch = None if spec.launched else records.launch()
             if adopted:
@@ -389,17 +396,21 @@ class ContainerActivities:
             recorder.stop()
             follower.ended.set()
             watchdog.join()
-            writer.close()
+            if not follower.left_early:
+                writer.close()
             if follower.described is not None:
                 wait_for([follower.described], DESCRIBED_SECONDS)
             # A crew that succeeded and told so: there is nothing that the engine could add.
             after = None if follower.end is not None and follower.end.ok else self._find(container)
             recorder.join()
+            if follower.left_early:
+                last = writer.last()
         finally:
             outside.stop()
             recorder.stop()
             follower.ended.set()
-            follower.close()
+            if last is None:
+                follower.close()
             writer.abandon()
         self._closed.forget(container)
         end: EndFacts | None = follower.end
@@ -415,16 +426,20 @@ class ContainerActivities:
             sigkill_at_ms=ending.sigkill_at_ms,
             started_at_ms=follower.started_at_ms or records.started_at_ms(),
             ended_at_ms=follower.ended_at_ms or (end.result_at_ms if end is not None else None) or now_ms(),
-            gone_at_ms=self._removed(container, beside=follower.left_early) if end and end.artifacts == 0 else None,
+            gone_at_ms=self._removed(run.run_id, container, follower, last) if end and end.artifacts == 0 else None,
+            last=last,
         )
 
-    def _removed(self, container: str, *, beside: bool) -> int | None:
+    def _removed(self, run_id: str, container: str, follower: Follower, last: Batch | None) -> int | None:
         """Remove a container that has nothing to collect: no other activity has to be waited for.
 
         Args:
-            beside: Do not even wait for the engine.
+            last: What is durable with the activity's result; the container stays until it is, and the run closed.
         """
-        if beside:
+        if last is not None:
+            self._removals.remove_closed(run_id, container, follower.dismiss)
+            return now_ms()
+        if follower.left_early:
             self._removals.remove(container)
             return now_ms()
         try:

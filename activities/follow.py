@@ -26,6 +26,9 @@ logger = logging.getLogger(__name__)
 _SOURCES = {"runtime": "engine", "network": "guard", "loosened": "settings"}
 """Who says what is not read inside the container."""
 
+DISMISSED_SECONDS = 2.0
+"""How long a supervisor that has nothing more to wait for may take to end."""
+
 
 class LetGo(Exception):
     """The worker stops: the container goes on and is adopted by the next one."""
@@ -78,10 +81,10 @@ class Follower:
         self.on_end: Callable[[], None] = lambda: None
         """Called when the container is about to end: it waits for its last frame to be acknowledged."""
         self.is_enough: Callable[[EndFacts], bool] = lambda _: False
-        """Asked when its last frame is durable: whether nobody needs the container's own end."""
+        """Asked when its last frame came: whether nobody needs the container's own end."""
         self.left_early = False
-        """It was enough: the container may still be there."""
-        self._end_n: int | None = None
+        """It was enough: the supervisor is still there, and waits for that frame to be acknowledged."""
+        self._end_n = 0
         self._early: list[Draft] | None = None if is_started else []
         """What was told before the run's first event, which comes first; None: nothing is held any more."""
         self._early_lock = threading.Lock()
@@ -109,9 +112,6 @@ class Follower:
         if n > self._acknowledged:
             self._acknowledged = n
             self.send(self._command("ack", n))
-        if self._end_n is not None and n >= self._end_n and self.end is not None and self.is_enough(self.end):
-            self.left_early = True
-            self.close()
 
     def _command(self, op: str, n: int) -> bytes:
         return json.dumps({"op": op, "n": n, "epoch": self._epoch}).encode() + b"\n"
@@ -119,6 +119,16 @@ class Follower:
     def close(self) -> None:
         if self._attachment is not None:
             self._attachment.close()
+
+    def dismiss(self) -> None:
+        """Everything is durable: let the supervisor end, and wait until it has. Called by another thread."""
+        self.acknowledge(self._end_n)
+        try:
+            self._engine.wait(self._container, DISMISSED_SECONDS)
+        except (ContainerMissing, Unavailable) as error:
+            logger.info("%s: %s", self._container, error)
+        finally:
+            self.close()
 
     def resume(self) -> None:
         """After an attachment to a running container: say what is durable, and ask for what came after it."""
@@ -189,6 +199,8 @@ class Follower:
             for raw in self._reader.feed(data):
                 frame = translate(raw, self._deployment_id, self._redactor, is_closed=self._is_closed)
                 self._take(frame, writer)
+                if self.left_early:
+                    return
             if self._reader.replay_wanted:
                 self._reader.replay_wanted = False
                 self.send(self._command("replay", self._reader.last))
@@ -216,6 +228,7 @@ class Follower:
                 self.ended_at_ms = frame.at_ms
                 end = self.end = end_facts(frame.body, self._result)
                 self._end_n = frame.n
+                self.left_early = self.is_enough(end)
         if frame.kind in ("started", "result", "end"):
             with self._early_lock:
                 early, self._early = self._early, None
@@ -225,6 +238,7 @@ class Follower:
             frame.n,
             urgent=urgent,
             is_first=frame.kind == "started",
+            is_last=self.left_early,
             result=result,
             end=end,
             before=before,

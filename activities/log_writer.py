@@ -2,7 +2,8 @@
 
 One sender thread a log, so batches are in order and one at a time is under way; what comes meanwhile is the next batch. An
 urgent draft is sent at once. A frame that gave no draft has only to be acknowledged, and goes along with the next that did.
-What a run begins with waits a moment for what follows (ADR 0028). A log line is sent at once when nothing was sent lately;
+What a run begins with waits a moment for what follows (ADR 0028); what a crew that succeeded ends with is no signal at all, but
+comes along with the facts of the container's end (ADR 0029). A log line is sent at once when nothing was sent lately;
 otherwise it lingers until the last batch is some time ago, and longer as the log's budget of signals is used: a workflow
 takes 10,000 signals in all, and a run with a million lines is meant to need under 2,000. Batches over 16 KiB, or beyond the
 budget of bytes in line, go to the object store as zstd segments and the signal carries the pointer.
@@ -16,7 +17,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 import orjson
@@ -116,6 +117,7 @@ class LogWriter:
         self._last_sent = 0.0
         self._held_until = 0.0
         self._sending = False
+        self._is_kept = False
         self._last_n = head.acknowledged.get(source, 0)
         self._thread = threading.Thread(target=self._send_all, name=f"log-{workflow_id}", daemon=True)
         self._thread.start()
@@ -127,6 +129,7 @@ class LogWriter:
         *,
         urgent: bool = False,
         is_first: bool = False,
+        is_last: bool = False,
         result: ResultFacts | None = None,
         end: EndFacts | None = None,
         before: Callable[[], None] | None = None,
@@ -136,7 +139,8 @@ class LogWriter:
         Args:
             urgent: Not to be kept back.
             is_first: The run begins with it. It is kept back for ``FIRST_SECONDS``, with what follows that is not urgent.
-            before: Called in the sender's thread when these drafts are durable, before the tail tells of them.
+            is_last: Nothing follows. It is kept, with all that is pending, for who asks for ``last``.
+            before: Called when these drafts are durable, in the sender's thread, or are asked for; before the tail tells of them.
 
         Raises:
             WorkflowGone: the log has no owner any more.
@@ -157,6 +161,7 @@ class LogWriter:
             pending.size_bytes += size
             pending.urgent = pending.urgent or (urgent and shows)
             pending.shows = pending.shows or shows
+            self._is_kept = is_last
             if is_first:
                 self._held_until = time.monotonic() + FIRST_SECONDS
             self._condition.notify_all()
@@ -177,10 +182,30 @@ class LogWriter:
             pending.shows = True
             self._condition.notify_all()
 
+    def last(self) -> Batch | None:
+        """What was kept, for the caller to make durable; None when it is too much for one batch, and then it is durable already.
+
+        Raises:
+            WorkflowGone: the log has no owner any more.
+        """
+        with self._condition:
+            while self._sending and self._failure is None and not self._closing:
+                self._condition.wait()
+            self._raise_failure()
+            pending = self._pending
+            if fits := pending.size_bytes <= BATCH_BYTES:
+                self._pending = _Pending()
+        if not fits:
+            self.flush()
+            return None
+        batch = self._batch(list(pending.items))
+        _tell_before(pending.items)
+        return batch
+
     def flush(self) -> None:
         """Wait until all that was written is durable."""
         with self._condition:
-            self._pending.urgent = True
+            self._is_kept, self._pending.urgent = False, True
             self._condition.notify_all()
             while (self._pending.items or self._sending) and self._failure is None and not self._closing:
                 self._condition.wait()
@@ -234,7 +259,7 @@ class LogWriter:
                 if self._closing:
                     return None
                 pending = self._pending
-                if pending.items:
+                if pending.items and not self._is_kept:
                     urgent = pending.urgent and self.signals < LINGER_SECONDS[-1][0]
                     wait = self._due(pending) - time.monotonic()
                     if urgent or wait <= 0 or pending.size_bytes >= BATCH_BYTES:
@@ -256,6 +281,16 @@ class LogWriter:
             return items
 
     def _send(self, items: list[_Item]) -> None:
+        batch = self._batch(items)
+        self._repeat(lambda: self._bridge.signal(self._workflow_id, "append", batch))
+        self.signals += 1
+        _tell_before(items)
+        if batch.last >= batch.first:
+            self._tail.publish(self._workflow_id, orjson.dumps({"batch": batch.model_dump(exclude={"result", "end"})}))
+        if self._on_durable is not None:
+            self._on_durable(batch.n)
+
+    def _batch(self, items: list[_Item]) -> Batch:
         renderer = self._renderer
         first = renderer.next_seq
         for item in items:
@@ -271,7 +306,7 @@ class LogWriter:
             segment = self._store_segment(first, lines)
         else:
             self._inline_bytes += len(lines)
-        batch = Batch(
+        return Batch(
             source=self._source,
             epoch=self._epoch,
             n=items[-1].n,
@@ -283,15 +318,6 @@ class LogWriter:
             result=next((item.result for item in reversed(items) if item.result is not None), None),
             end=next((item.end for item in reversed(items) if item.end is not None), None),
         )
-        self._repeat(lambda: self._bridge.signal(self._workflow_id, "append", batch))
-        self.signals += 1
-        for item in items:
-            if item.before is not None:
-                item.before()
-        if batch.last >= batch.first:
-            self._tail.publish(self._workflow_id, orjson.dumps({"batch": batch.model_dump(exclude={"result", "end"})}))
-        if self._on_durable is not None:
-            self._on_durable(batch.n)
 
     def _store_segment(self, first: int, lines: bytes) -> Segment:
         frame = archive.compress(lines)
@@ -314,3 +340,9 @@ class LogWriter:
                     if self._condition.wait_for(lambda: self._closing, delay):
                         raise
                 delay = min(delay * 2, 5.0)
+
+
+def _tell_before(items: Iterable[_Item]) -> None:
+    for item in items:
+        if item.before is not None:
+            item.before()

@@ -8,13 +8,11 @@ import re
 from collections.abc import Callable, Iterable
 
 from sqlalchemy import Engine as Database
-from sqlmodel import col, select
 from temporalio import activity
 
+from activities.open_logs import still_open
 from activities.spares import Spares
-from crewship.db import session as transaction
 from crewship.engine import Engine
-from crewship.models import Deployment, Run
 
 _NAME = re.compile(r"crewship-(?:run|smoke|build)-(?:dep-)?(?P<id>[a-z0-9]+)(?:-|$)")
 """Of a container that belongs to a run, or to a deployment that is being built."""
@@ -56,17 +54,9 @@ class MaintenanceActivities:
         name by then.
         """
         names = self._engine.names()
-        stray = strays(names, self._at_work(names), self._spares.names())
+        made_for = {found for name in names if (found := owner(name)) is not None}
+        stray = strays(names, still_open(self._database, made_for), self._spares.names())
         for name in stray:
             self._engine.remove(name)
         self._forget_ended()
         return len(stray)
-
-    def _at_work(self, names: Iterable[str]) -> set[str]:
-        ids = {found for name in names if (found := owner(name)) is not None}
-        with transaction(self._database) as session:
-            return {
-                row
-                for table in (Run, Deployment)
-                for row in session.exec(select(table.id).where(col(table.id).in_(ids), col(table.last_seq).is_(None)))
-            }

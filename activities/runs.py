@@ -38,7 +38,8 @@ class RunActivities:
         """Archive the log, then record the terminal state, then tell the readers.
 
         Correctness: idempotent. The archive is a function of the log, and a terminal row is not changed again. Readers see the
-        terminal event only when the row says that the log is closed, so who saw it also sees the run's final state.
+        terminal event only when the row says that the log is closed, so who saw it also sees the run's final state. As a local
+        activity it may be called before its workflow's task is durable, and again by another one: with the same log then.
         """
         with Pulse():
             self._close(close)

@@ -214,6 +214,8 @@ class RunContainerInput(Message):
     grace_seconds: float
     epoch: int = 0
     """The log's fence when this was scheduled; an attempt writes under its own number beyond it."""
+    takes_last: bool = False
+    """Whether the workflow takes the end of the log with the facts (``ContainerFacts.last``); an older one does not."""
 
 
 class Limit(Message):
@@ -265,6 +267,8 @@ class ContainerFacts(Message):
     """For what is told when a run meets one."""
     retries: int = 0
     """How many more attempts the project asks for when one fails."""
+    last: Batch | None = None
+    """The end of the log, where it comes along with the facts in place of a signal (``RunContainerInput.takes_last``)."""
 
 
 class StopInput(Message):

@@ -29,6 +29,7 @@ from activities.deployments import DeploymentActivities
 from activities.garbage import GarbageActivities
 from activities.maintenance import MaintenanceActivities
 from activities.network import Network
+from activities.open_logs import still_open
 from activities.projects import ProjectActivities
 from activities.removals import Removals
 from activities.runs import RunActivities
@@ -60,6 +61,7 @@ from workflows.run import RunWorkflow
 logger = logging.getLogger(__name__)
 
 _GRACEFUL = timedelta(seconds=5)
+_RECORD_SLOTS = 16
 _CONTROL_SLOTS = 32
 """Builds wait for the engine most of their time; stops must never wait for a slot."""
 _ADOPTED = 256
@@ -108,7 +110,7 @@ async def workers(settings: Settings, client: Client) -> AsyncIterator[list[Work
         egress = EgressClient(settings.egress_socket, denials.hear, wake)
     network = Network(engine, settings, guard)
     closed = ClosedNetwork(engine, settings, network, guard, egress, wake)
-    removals = Removals(engine, settings.run_capacity)
+    removals = Removals(engine, settings.run_capacity, lambda runs: still_open(database, runs))
     builder = ImageBuilder(engine, settings, admit=network.require, remove=removals.remove)
     sealer = open_keyring(settings).sealer()
     slots = Slots(engine, settings.run_capacity, network.admits)
@@ -172,7 +174,9 @@ async def workers(settings: Settings, client: Client) -> AsyncIterator[list[Work
         asyncio.create_task(watch_network(network, closed, network_changed, admitted)),
         asyncio.create_task(reap(maintenance.sweep_containers)),
     ]
-    executors = [ThreadPoolExecutor(count) for count in (16, _CONTROL_SLOTS, settings.run_capacity, _ADOPTED)]
+    executors = [
+        ThreadPoolExecutor(count) for count in (2 * _RECORD_SLOTS, _CONTROL_SLOTS, settings.run_capacity, _ADOPTED)
+    ]
     try:
         yield [
             Worker(
@@ -197,7 +201,8 @@ async def workers(settings: Settings, client: Client) -> AsyncIterator[list[Work
                     projects.remove_records,
                 ],
                 activity_executor=executors[0],
-                max_concurrent_activities=16,
+                max_concurrent_activities=_RECORD_SLOTS,
+                max_concurrent_local_activities=_RECORD_SLOTS,
                 workflow_runner=UnsandboxedWorkflowRunner(),  # ADR 0009
                 graceful_shutdown_timeout=_GRACEFUL,
                 max_heartbeat_throttle_interval=timedelta(seconds=1),

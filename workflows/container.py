@@ -149,6 +149,7 @@ class Container:
             timeout_seconds=run.timeout_seconds,
             grace_seconds=run.grace_seconds,
             epoch=epoch,
+            takes_last=True,
         )
 
     def _longest(self) -> timedelta:

@@ -1,8 +1,8 @@
 """A run: owns its event log, has its container run on the host, and makes sure that it ends, and ends once.
 
     container ──► classify ──► finish_container ──► terminal event ──► close_run
-      ▲  ▲            │         (artifacts, remove;                     (archive, then the row)
-      │  │            │          not when it left none)
+      ▲  ▲            │         (artifacts, remove;                     (archive, then the row;
+      │  │            │          not when it left none)                  within the same task when all is told)
       │  │            └─ the crew failed, and [run] retries: run.retrying, delay, a new container ─┐
       │  └─────────────────────────────────────────────────────────────────────────────────────────┘
       cancel: stop_container at once, on the host's control queue
@@ -17,6 +17,7 @@ from datetime import timedelta
 from typing import TypeVar
 
 from temporalio import workflow
+from temporalio.common import RetryPolicy
 from temporalio.exceptions import ActivityError, ApplicationError
 
 with workflow.unsafe.imports_passed_through():
@@ -29,6 +30,7 @@ with workflow.unsafe.imports_passed_through():
         CancelInput,
         CloseRunInput,
         ContainerFacts,
+        Entry,
         FinishInput,
         FinishResult,
         Head,
@@ -52,6 +54,9 @@ RETRY_DELAY_MS = 1000
 MAX_RETRY_DELAY_MS = 60_000
 SHORT_LOG_BYTES = 16 * 1024
 """What is handed to ``close_run``, so that it need not ask: a query costs what a workflow task does, some KB of history less."""
+
+CLOSE_TIMEOUT = timedelta(seconds=4)
+"""For closing a run within its workflow task, which has 10 s; what takes longer is done by an activity of its own."""
 
 _HOST_LOST = RunError(
     code="host_lost",
@@ -157,6 +162,8 @@ class RunWorkflow(Logged):
             facts = await self._uninterrupted(asyncio.create_task(self.container.ended()))
             if not facts.canceled_before_start:
                 self.is_host_lost = False  # it was there after all
+            if facts.last is not None:
+                self.log.append(facts.last)
             return facts, None
         except QueueTimeout:
             return ContainerFacts(started=False, end=None), _queue_timeout(self.run_input)
@@ -257,7 +264,9 @@ class RunWorkflow(Logged):
     async def _close(
         self, facts: ContainerFacts, finished: FinishResult, status: RunStatus, error: RunError | None
     ) -> RunResult:
-        now = rfc3339(workflow.now())
+        # A crew that has told of its success whole: what may still come to this workflow changes nothing of its end.
+        is_settled = facts.last is not None and not self.stops
+        now = rfc3339(from_ms(facts.ended_at_ms) if is_settled and facts.ended_at_ms else workflow.now())
         cancel = None
         if status == "canceled":
             stop = self.stop_result or StopResult(found=False)
@@ -281,31 +290,58 @@ class RunWorkflow(Logged):
         self.log.finish(Draft(at=now, type=_TERMINAL[status], data=data))
         workflow.upsert_search_attributes([STATUS.value_set(status)])
         workflow.set_current_details(f"{status}{': ' + error.code if error else ''}")
-        await self._uninterrupted(
-            workflow.start_activity_method(
-                RunActivities.close_run,
-                CloseRunInput(
-                    run_id=self.run_input.run_id,
-                    status=status,
-                    error=error,
-                    cancel=cancel,
-                    completed_at=now,
-                    duration_ms=duration_ms,
-                    usage=_usage(attempts, finished.gone_at_ms),
-                    log=self.log.whole(SHORT_LOG_BYTES),
-                ),
-                heartbeat_timeout=HEARTBEAT_TIMEOUT,
-                start_to_close_timeout=timedelta(minutes=10),
-                retry_policy=RETRY,
-                summary=f"archive the log, record that the run {status}",
-            )
+        close = CloseRunInput(
+            run_id=self.run_input.run_id,
+            status=status,
+            error=error,
+            cancel=cancel,
+            completed_at=now,
+            duration_ms=duration_ms,
+            usage=_usage(attempts, finished.gone_at_ms),
+            log=self.log.whole(SHORT_LOG_BYTES),
         )
+        summary = f"archive the log, record that the run {status}"
+        if not (is_settled and _is_inline(close.log) and await self._closed_at_once(close, summary)):
+            await self._uninterrupted(
+                workflow.start_activity_method(
+                    RunActivities.close_run,
+                    close,
+                    heartbeat_timeout=HEARTBEAT_TIMEOUT,
+                    start_to_close_timeout=timedelta(minutes=10),
+                    retry_policy=RETRY,
+                    summary=summary,
+                )
+            )
         return RunResult(status=status, error_code=error.code if error else None)
+
+    async def _closed_at_once(self, close: CloseRunInput, summary: str) -> bool:
+        """Close the run within this workflow task; whether that worked.
+
+        The task may be lost and done again, so what is closed has to be the same then: only what is settled comes here.
+        """
+        try:
+            await self._uninterrupted(
+                workflow.start_local_activity_method(
+                    RunActivities.close_run,
+                    close,
+                    schedule_to_close_timeout=CLOSE_TIMEOUT,
+                    retry_policy=RetryPolicy(maximum_attempts=1),
+                    summary=summary,
+                )
+            )
+        except ActivityError:
+            return False
+        return True
 
 
 def _gone(facts: ContainerFacts) -> FinishResult | None:
     """What there is to know of a container that left nothing and was removed at its end."""
     return None if facts.gone_at_ms is None else FinishResult(artifact_count=0, gone_at_ms=facts.gone_at_ms)
+
+
+def _is_inline(log: list[Entry] | None) -> bool:
+    """Whether it is short, and nothing of it is in a segment, which goes when the log is archived: that can be done twice."""
+    return log is not None and all(entry.segment is None for entry in log)
 
 
 def _nothing() -> FinishResult:

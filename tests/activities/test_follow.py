@@ -124,37 +124,40 @@ def test_an_attachment_that_stays_open_behind_an_ended_container_is_given_up(mon
 
 
 class Lingering(Silent):
-    """Says what it has to say and then stays, as a container does that the engine is taking down."""
+    """Says what it has to say, and ends when that was acknowledged."""
 
     def __init__(self, *frames: dict[str, Any]) -> None:
         super().__init__()
         self._output = b"".join(json.dumps(frame).encode() + b"\n" for frame in frames)
+        self.is_closed = False
 
     def read(self) -> tuple[Literal["stdout", "stderr"], bytes] | None:
         output, self._output = self._output, b""
-        if output:
-            return "stdout", output
-        self._closed.wait(10)
-        return None
+        assert output, "nobody was to wait for more"
+        return "stdout", output
 
     def wait(self, container: str, timeout_seconds: float) -> bool:
-        raise AssertionError("nobody was to wait for it")
+        return bool(self.told)
+
+    def close(self) -> None:
+        self.is_closed = True
 
 
-def test_a_container_that_has_told_enough_is_not_waited_for() -> None:
-    follower = a_follower(Lingering(END), HEAD)
+def test_a_container_that_has_told_enough_is_left_until_that_is_durable() -> None:
+    container = Lingering(END)
+    follower, written = a_follower(container, HEAD), Written()
     follower.is_enough = lambda end: end.exit_code == 0
-    with ThreadPoolExecutor(1) as threads:
-        written = Written()
-        followed = threads.submit(follower.follow, cast(LogWriter, written))
-        while not written.calls:
-            threading.Event().wait(0.001)
-        follower.acknowledge(4)
-        assert not follower.left_early  # the end is not durable yet
-        follower.acknowledge(5)
-        followed.result(10)
+    follower.follow(cast(LogWriter, written))
     assert follower.left_early
     assert follower.end is not None
+    (call,) = written.calls
+    assert call["is_last"]
+    ack = {"op": "ack", "n": 5, "epoch": 2}
+    assert ack not in container.told  # its supervisor stays for as long as it is not told that the end is durable
+    assert not container.is_closed
+    follower.dismiss()
+    assert container.told[-1] == ack
+    assert container.is_closed
 
 
 def test_a_container_whose_end_tells_more_is_waited_for() -> None:

@@ -1,7 +1,9 @@
 """The log writer against a log in memory that refuses, repeats and goes away as Temporal does."""
 
+import math
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -155,6 +157,44 @@ def test_what_a_run_begins_with_goes_alone_when_nothing_comes(bridge: Bridge, st
     assert time.monotonic() - began >= FIRST_SECONDS
     log.close()
     assert [(batch.first, batch.last, batch.n) for batch in bridge.batches] == [(1, 1, 1)]
+
+
+def test_what_a_run_ends_with_is_for_whoever_asks(bridge: Bridge, store: FolderStore) -> None:
+    durable: list[int] = []
+    told: list[int] = []
+    bridge.hold.clear()
+    log = writer(bridge, store, durable)
+    log.write([Draft(AT, "run.started", {})], 1, urgent=True)
+    while not log._sending:
+        threading.Event().wait(0.002)
+    log.write([LogLines(AT, ["first"], "info", "stdout")], 2)
+    log.write([], 3, urgent=True, is_last=True, end=EndFacts(ok=True), before=lambda: told.append(3))
+    with ThreadPoolExecutor(1) as threads:
+        asked = threads.submit(log.last)
+        assert not asked.done()  # what is under way goes before
+        bridge.hold.set()
+        last = asked.result(10)
+    log.close()
+    assert [(batch.first, batch.last, batch.n) for batch in bridge.batches] == [(1, 1, 1)]
+    assert durable == [1]
+    assert told == [3]
+    assert last is not None
+    assert (last.first, last.last, last.n, last.end) == (2, 2, 3, EndFacts(ok=True))
+    assert bridge.log.append(last)
+    assert verify(content(bridge.log, store).splitlines())[0] == 2
+
+
+def test_too_much_to_end_with_is_signalled(bridge: Bridge, store: FolderStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log_writer, "BATCH_BYTES", 1000)
+    durable: list[int] = []
+    log = writer(bridge, store, durable)
+    log._held_until = math.inf
+    log.write([LogLines(AT, ["x" * 600], "info", "stdout")], 1)
+    log.write([LogLines(AT, ["y" * 600], "info", "stdout")], 2, is_last=True, end=EndFacts(ok=True))
+    assert log.last() is None
+    log.close()
+    assert durable[-1] == 2
+    assert bridge.log.end == EndFacts(ok=True)
 
 
 def test_a_large_batch_is_a_segment_and_the_signal_a_pointer(bridge: Bridge, store: FolderStore) -> None:

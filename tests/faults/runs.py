@@ -15,6 +15,7 @@ import httpx
 
 from crewship.events import sse, verify
 from tests.fixtures.platform import CrewshipDev, running
+from worker.reaper import EVERY_SECONDS
 
 CREW = Path(__file__).parent / "crews" / "faulty"
 PROJECT = "faulty"
@@ -126,10 +127,10 @@ class WatchedRun:
             assert reader.result() == body
         return run, [json.loads(line) for line in lines.splitlines()]
 
-    def nothing_left(self) -> None:
-        """Neither container nor volume."""
+    def nothing_left(self, seconds: float = 5) -> None:
+        """Neither container nor volume, ``seconds`` after the end."""
         name = self.id.replace("_", "-")
-        assert not self._platform.is_left(self.id)
+        assert not self._platform.is_left(self.id, seconds)
         assert [volume.name for volume in self._platform.volumes() if name in volume.name] == []
 
 
@@ -161,6 +162,26 @@ class TickingRun(WatchedRun):
         assert platform.http.get(f"/runs/{self.id}/artifacts/token.txt").text == token
         assert sorted(item["name"] for item in platform.get(f"/runs/{self.id}/artifacts")["artifacts"]) == files
         self.nothing_left()
+
+
+class ShortRun(WatchedRun):
+    """One run that has told everything within milliseconds, and leaves no files: its end is that of ADR 0029."""
+
+    def __init__(self, platform: CrewshipDev) -> None:
+        super().__init__(platform, {"do": "short"})
+
+    def check(self) -> None:
+        """It ran once, and every word of it is in its log.
+
+        Raises:
+            AssertionError: something was lost, doubled, run again, or left.
+        """
+        run, events = self.whole_log()
+        assert [event["type"] for event in events] == ["run.started", "log", "log", "run.completed"]
+        token = run["output"]["token"]
+        assert [event["data"]["message"] for event in events[1:3]] == [f"token {token}", "done"]
+        # Whoever had it in hand may have been killed: then it is the reaper's, of a worker that is there again in 30 s at most.
+        self.nothing_left(30 + EVERY_SECONDS + 5)
 
 
 class StubbornRun(WatchedRun):

@@ -13,8 +13,8 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.faults.runs import BOUND_SECONDS, RUNS_AT_ONCE, StubbornRun, TickingRun
-from tests.fixtures.platform import CrewshipDev, Part
+from tests.faults.runs import BOUND_SECONDS, PROJECT, RUNS_AT_ONCE, ShortRun, StubbornRun, TickingRun
+from tests.fixtures.platform import CrewshipDev, Part, until
 
 pytestmark = [pytest.mark.platform, pytest.mark.timeout(int(BOUND_SECONDS) * 2)]
 
@@ -92,6 +92,20 @@ def test_no_attempt_is_lost_and_none_runs_twice(
         runs.append(StubbornRun(platform))
         threading.Event().wait(chance.uniform(0, 1.5))
     threading.Event().wait(chance.uniform(0, 5))
+    STRIKES[kind](platform)
+    for run in runs:
+        run.check()
+
+
+@pytest.mark.parametrize("kind", ["worker", "everything", "worker frozen"])
+def test_no_word_of_a_short_run_is_lost(
+    platform: CrewshipDev, kind: str, strike_number: int, chance: random.Random
+) -> None:
+    """Struck while some wait, some begin, some are at their end, and some are being closed within a workflow task."""
+    until(lambda: platform.http.get(f"{platform.url}/readyz").status_code == 200, BOUND_SECONDS)
+    platform.run(PROJECT, {"do": "short"})  # all that the last strike hit works again
+    runs = [ShortRun(platform) for _ in range(RUNS_AT_ONCE * 4)]
+    threading.Event().wait(chance.uniform(0.1, 2))
     STRIKES[kind](platform)
     for run in runs:
         run.check()

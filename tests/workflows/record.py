@@ -19,7 +19,7 @@ from crewship import temporal
 from crewship.contracts import LET_GO, Batch, CancelInput, DeployInput, GarbageInput, RunInput
 from crewship.ids import new_id
 from tests.fixtures.sandbox import sandbox_runner
-from tests.workflows.stubs import QUEUES, DeployStubs, RunStubs, UpkeepStubs, facts, failing
+from tests.workflows.stubs import OK, QUEUES, DeployStubs, RunStubs, UpkeepStubs, facts, failing
 from workflows.deploy import DeployWorkflow
 from workflows.garbage import GarbageWorkflow
 from workflows.maintenance import MaintenanceWorkflow
@@ -120,11 +120,13 @@ async def main(address: str, names: list[str]) -> None:
         await client.start_workflow("Garbage", args=start, id="garbage", task_queue=QUEUES[0])
         return "garbage"
 
+    told = Batch(source="container/1", epoch=1, n=3, first=1, last=1, hash="0" * 64, lines="{}\n", end=OK)
     retried, adopted = RunStubs(), RunStubs()
     retried.failures = 1
     adopted.failures, adopted.failure = 1, LET_GO
     shapes: dict[str, tuple[Any, Any]] = {
         "run-succeeded-1": (RunStubs(), run),
+        "run-short-1": (RunStubs(facts(last=told, gone_at_ms=1_700_000_001_100)), run),
         "run-retried-1": (retried, run),
         "run-attempts-1": (RunStubs(failing(1), facts(retries=1)), run),
         "run-canceled-1": (RunStubs(facts(end=None, exit_code=143), waits=True), run),

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from temporalio import activity
-from temporalio.client import Client, WorkflowHandle
+from temporalio.client import Client, WorkflowHandle, WorkflowHistory
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.exceptions import ApplicationError
 from temporalio.worker import Replayer, Worker
@@ -25,12 +25,13 @@ from crewship.contracts import (
     ResultFacts,
     RunContainerInput,
     RunInput,
+    Segment,
     StopResult,
 )
 from crewship.events import Event, parse
 from crewship.ids import new_id
 from tests.fixtures.sandbox import sandbox_runner
-from tests.workflows.stubs import QUEUES, RunStubs, facts, failing
+from tests.workflows.stubs import OK, QUEUES, RunStubs, facts, failing
 from workflows.run import RunWorkflow
 
 pytestmark = pytest.mark.temporal
@@ -77,6 +78,74 @@ async def test_a_run_that_succeeds(client: Client, serving: Serving) -> None:
     known = stubs.closed[0].log
     assert known is not None
     assert [line.type for entry in known for line in parse((entry.lines or "").encode())] == ["run.completed"]
+
+
+LAST = Batch(
+    source="container/1", epoch=1, n=3, first=1, last=1, hash="0" * 64, lines='{"seq":1,"type":"run.started"}\n', end=OK
+)
+"""What a short crew has told, all of it."""
+
+
+def scheduled(history: WorkflowHistory) -> list[str]:
+    """Names of the activities that have tasks of their own, in order."""
+    return [
+        event.activity_task_scheduled_event_attributes.activity_type.name
+        for event in history.events
+        if event.HasField("activity_task_scheduled_event_attributes")
+    ]
+
+
+async def test_what_a_crew_told_last_comes_with_its_end_and_the_run_is_closed_at_once(
+    client: Client, serving: Serving
+) -> None:
+    stubs = RunStubs(facts(last=LAST, gone_at_ms=1_700_000_001_100))
+    async with serving(stubs.all()):
+        handle = await start(client)
+        result = await handle.result()
+        history = await handle.fetch_history()
+        page = await handle.query("events", EventsQuery(include_terminal=True), result_type=EventsPage)
+    assert stubs.begun[0].takes_last
+    assert result["status"] == "succeeded"
+    assert [(entry.first, entry.last) for entry in page.entries] == [(1, 1), (2, 2)]
+    (closed,) = stubs.closed
+    assert closed.log == page.entries
+    assert scheduled(history) == ["run_container"]
+    # The same whenever this is done again: a workflow task may be lost after what it did was seen.
+    assert closed.completed_at == "2023-11-14T22:13:21.000Z"
+    replayer = Replayer(
+        workflows=[RunWorkflow], workflow_runner=sandbox_runner(), data_converter=pydantic_data_converter
+    )
+    await replayer.replay_workflow(history)
+
+
+@pytest.mark.parametrize("way", ["fails", "segment"])
+async def test_a_run_that_cannot_be_closed_at_once_is_closed_as_ever(
+    client: Client, serving: Serving, way: str
+) -> None:
+    segment = Segment(key="k", sha256="0" * 64, size_bytes=1)
+    last = LAST if way == "fails" else LAST.model_copy(update={"lines": None, "segment": segment})
+    stubs = RunStubs(facts(last=last, gone_at_ms=1_700_000_001_100))
+    stubs.closes_lost = 1 if way == "fails" else 0
+    async with serving(stubs.all()):
+        handle = await start(client)
+        result = await handle.result()
+        history = await handle.fetch_history()
+    assert result["status"] == "succeeded"
+    assert scheduled(history) == ["run_container", "close_run"]
+    assert len(stubs.closed) == 1
+
+
+async def test_a_cancel_behind_a_success_that_is_told_whole_changes_nothing(client: Client, serving: Serving) -> None:
+    stubs = RunStubs(facts(last=LAST, gone_at_ms=1_700_000_001_100), waits=True)
+    stubs.stop_result = StopResult(found=False)
+    async with serving(stubs.all()):
+        handle = await start(client)
+        await stubs.began.wait()
+        await handle.signal("cancel", CancelInput())
+        result = await handle.result()
+        history = await handle.fetch_history()
+    assert result["status"] == "succeeded"
+    assert "close_run" in scheduled(history)  # not at once: there was more to wait for
 
 
 async def test_the_terminal_event_is_not_shown_before_the_log_is_closed(client: Client, serving: Serving) -> None:

@@ -42,6 +42,14 @@ def tick(inputs: dict[str, Any]) -> dict[str, Any]:
     return {"token": token, "ticks": number, "turns": turn}
 
 
+def short(inputs: dict[str, Any]) -> dict[str, Any]:
+    """Say two lines. As with ``tick``, a second token is a second execution."""
+    token = secrets.token_hex(16)
+    print(f"token {token}", flush=True)
+    print("done", flush=True)
+    return {"token": token}
+
+
 def stubborn(inputs: dict[str, Any]) -> dict[str, Any]:
     """Count for a while and fail, until the last attempt. As with ``tick``, a second token is a second execution."""
     attempt = int(os.environ["CREWSHIP_ATTEMPT"])
