@@ -17,7 +17,7 @@ from crewship.errors import Unavailable
 
 logger = logging.getLogger(__name__)
 
-_LOOK_SECONDS = 0.1
+_LOOK_SECONDS = 0.2
 """Between two looks at which runs are closed, while there are any to wait for; one query each."""
 
 
