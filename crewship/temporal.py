@@ -184,7 +184,7 @@ async def rollback(client: Client, rollback: RollbackInput, queue: str) -> Rollb
     """
     start = WithStartWorkflowOperation[Any, RollbackResult](
         "Rollback",
-        args=[rollback, queue],
+        args=[rollback],
         id=f"rollback-{rollback.project}-{new_id('x')[2:]}",
         task_queue=queue,
         id_conflict_policy=WorkflowIDConflictPolicy.FAIL,

@@ -185,7 +185,6 @@ async def workers(settings: Settings, client: Client) -> AsyncIterator[list[Work
                 workflows=[
                     RunWorkflow,
                     DeployWorkflow,
-                    RollbackWorkflow,
                     MaintenanceWorkflow,
                     GarbageWorkflow,
                     DeleteProjectWorkflow,

@@ -13,8 +13,7 @@ with workflow.unsafe.imports_passed_through():
     from activities.deployments import DeploymentActivities
     from crewship.contracts import RollbackInput, RollbackResult
 
-_RETRY = RetryPolicy(initial_interval=timedelta(milliseconds=200))
-_LOCAL_RETRY = RetryPolicy(initial_interval=timedelta(milliseconds=200), maximum_attempts=5)
+_RETRY = RetryPolicy(initial_interval=timedelta(milliseconds=200), maximum_attempts=5)
 """Three seconds, by which a caller knows what is away. By attempts: a time limit over all of them does not end a local activity
 while it waits for the next one."""
 
@@ -22,13 +21,13 @@ while it waits for the next one."""
 @workflow.defn(name="Rollback")
 class RollbackWorkflow:
     @workflow.init
-    def __init__(self, rollback: RollbackInput, queue: str) -> None:
-        self.rollback, self.queue = rollback, queue
+    def __init__(self, rollback: RollbackInput) -> None:
+        self.rollback = rollback
         self.result: RollbackResult | None = None
         self.is_over = False
 
     @workflow.run
-    async def run(self, rollback: RollbackInput, queue: str) -> RollbackResult | None:
+    async def run(self, rollback: RollbackInput) -> RollbackResult | None:
         await workflow.wait_condition(lambda: self.is_over and workflow.all_handlers_finished())
         return self.result
 
@@ -41,23 +40,11 @@ class RollbackWorkflow:
         return self.result
 
     async def _switch(self) -> RollbackResult:
-        result: RollbackResult
-        if workflow.info().task_queue == self.queue:
-            result = await workflow.execute_local_activity_method(
-                DeploymentActivities.switch_current,
-                self.rollback,
-                start_to_close_timeout=timedelta(seconds=20),
-                retry_policy=_LOCAL_RETRY,
-                summary=f"make {self.rollback.deployment_id or 'the previous deployment'} current",
-            )
-        else:  # started by an API of before
-            result = await workflow.execute_activity_method(
-                DeploymentActivities.switch_current,
-                self.rollback,
-                task_queue=self.queue,
-                start_to_close_timeout=timedelta(seconds=20),
-                schedule_to_close_timeout=timedelta(seconds=25),
-                retry_policy=_RETRY,
-                summary=f"make {self.rollback.deployment_id or 'the previous deployment'} current",
-            )
+        result: RollbackResult = await workflow.execute_local_activity_method(
+            DeploymentActivities.switch_current,
+            self.rollback,
+            start_to_close_timeout=timedelta(seconds=20),
+            retry_policy=_RETRY,
+            summary=f"make {self.rollback.deployment_id or 'the previous deployment'} current",
+        )
         return result

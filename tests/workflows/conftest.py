@@ -21,7 +21,7 @@ from workflows.run import RunWorkflow
 __all__ = ["temporal_server"]
 
 WORKFLOWS: dict[str, list[Any]] = {
-    WORKFLOW_QUEUE: [RunWorkflow, DeployWorkflow, RollbackWorkflow],
+    WORKFLOW_QUEUE: [RunWorkflow, DeployWorkflow],
     host_queue("test"): [RollbackWorkflow, RecognizeWorkflow],
 }
 

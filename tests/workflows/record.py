@@ -11,21 +11,39 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from temporalio.client import Client
+from temporalio.client import Client, WithStartWorkflowOperation
+from temporalio.common import WorkflowIDConflictPolicy
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.worker import Worker
 
 from crewship import temporal
-from crewship.contracts import LET_GO, Batch, CancelInput, DeployInput, GarbageInput, RunInput
+from crewship.contracts import (
+    LET_GO,
+    Batch,
+    CancelInput,
+    DeployInput,
+    GarbageInput,
+    ProjectRef,
+    RecognizeInput,
+    RollbackInput,
+    RunInput,
+    host_queue,
+)
 from crewship.ids import new_id
 from tests.fixtures.sandbox import sandbox_runner
-from tests.workflows.stubs import OK, QUEUES, DeployStubs, RunStubs, UpkeepStubs, facts, failing
+from tests.workflows.stubs import OK, QUEUES, DeployStubs, ProjectStubs, RunStubs, UpkeepStubs, facts, failing
 from workflows.deploy import DeployWorkflow
 from workflows.garbage import GarbageWorkflow
 from workflows.maintenance import MaintenanceWorkflow
+from workflows.project import DeleteProjectWorkflow
+from workflows.recognition import RecognizeWorkflow
+from workflows.rollback import RollbackWorkflow
 from workflows.run import RunWorkflow
 
-WORKFLOWS = [RunWorkflow, DeployWorkflow, MaintenanceWorkflow, GarbageWorkflow]
+WORKFLOWS = [
+    RunWorkflow, DeployWorkflow, MaintenanceWorkflow, GarbageWorkflow, DeleteProjectWorkflow, RollbackWorkflow,
+    RecognizeWorkflow,
+]  # fmt: skip
 FOLDER = Path(__file__).parent / "histories"
 
 
@@ -37,7 +55,7 @@ async def main(address: str, names: list[str]) -> None:
             return
         async with contextlib.AsyncExitStack() as stack:
             for queue in QUEUES:
-                workflows = WORKFLOWS if queue == QUEUES[0] else []
+                workflows = WORKFLOWS if queue in QUEUES[:2] else []
                 worker = Worker(
                     client,
                     task_queue=queue,
@@ -120,6 +138,30 @@ async def main(address: str, names: list[str]) -> None:
         await client.start_workflow("Garbage", args=start, id="garbage", task_queue=QUEUES[0])
         return "garbage"
 
+    async def deleted(_: ProjectStubs) -> str:
+        await temporal.start_project_deletion(client, ProjectRef(project="p"))
+        return "delete-project-p"
+
+    async def rolled_back(_: ProjectStubs) -> str:
+        rollback = RollbackInput(project="p", deployment_id="dep_1", actor="key_1")
+        return await updated("Rollback", rollback, "switch")
+
+    async def recognized(_: ProjectStubs) -> str:
+        return await updated("Recognize", RecognizeInput(deployment_id="dep_1", project="p"), "answer")
+
+    async def updated(name: str, argument: Any, update: str) -> str:
+        """One that is started together with its update, on the host's queue."""
+        workflow_id = new_id(name.lower())
+        start = WithStartWorkflowOperation[Any, Any](
+            name,
+            args=[argument],
+            id=workflow_id,
+            task_queue=host_queue("test"),
+            id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
+        )
+        await client.execute_update_with_start_workflow(update, start_workflow_operation=start)
+        return workflow_id
+
     told = Batch(source="container/1", epoch=1, n=3, first=1, last=1, hash="0" * 64, lines="{}\n", end=OK)
     retried, adopted = RunStubs(), RunStubs()
     retried.failures = 1
@@ -142,6 +184,9 @@ async def main(address: str, names: list[str]) -> None:
         "deploy-canceled-2": (DeployStubs(canceled_in="smoke_boot"), deploy),
         "deploy-taken-back-1": (DeployStubs(), deploy_taken_back),
         "deploy-host-lost-1": (DeployStubs(), deploy_lost),
+        "project-deleted-1": (ProjectStubs(), deleted),
+        "rollback-1": (ProjectStubs(), rolled_back),
+        "recognize-1": (ProjectStubs(), recognized),
     }
     for name in names or shapes:
         await serve(name, *shapes[name])

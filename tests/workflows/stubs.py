@@ -19,7 +19,12 @@ from crewship.contracts import (
     FinishResult,
     GarbageInput,
     GarbageResult,
+    ProjectRef,
+    RecognizeInput,
+    RecognizeResult,
     Removal,
+    RollbackInput,
+    RollbackResult,
     RunContainerInput,
     RunError,
     StepResult,
@@ -181,6 +186,41 @@ class UpkeepStubs:
     @activity.defn
     async def collect_on_host(self, garbage: GarbageInput) -> GarbageResult:
         return GarbageResult(removals=[], more=False)
+
+
+class ProjectStubs:
+    """A project with work to stop and an image to remove; and its pointer."""
+
+    def __init__(self) -> None:
+        self.looks = 0
+
+    def all(self) -> list[Any]:
+        return [
+            self.stop_work, self.hosts, self.remove_images, self.remove_records, self.switch_current, self.recognize,
+        ]  # fmt: skip
+
+    @activity.defn
+    async def stop_work(self, project: ProjectRef) -> int:
+        self.looks += 1
+        return 2 - self.looks
+
+    @activity.defn
+    async def hosts(self, project: ProjectRef) -> list[str]:
+        return ["test"]
+
+    @activity.defn
+    async def remove_images(self, project: ProjectRef) -> None: ...
+
+    @activity.defn
+    async def remove_records(self, project: ProjectRef) -> None: ...
+
+    @activity.defn
+    async def switch_current(self, rollback: RollbackInput) -> RollbackResult:
+        return RollbackResult(deployment_id=rollback.deployment_id or "", changed=True)
+
+    @activity.defn
+    async def recognize(self, asked: RecognizeInput) -> RecognizeResult:
+        return RecognizeResult(same=True)
 
 
 QUEUES = (

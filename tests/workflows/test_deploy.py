@@ -8,15 +8,13 @@ from typing import Any
 
 import pytest
 from temporalio import activity
-from temporalio.client import Client, WithStartWorkflowOperation
-from temporalio.common import WorkflowIDConflictPolicy
+from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.exceptions import ApplicationError
 from temporalio.worker import Replayer
 
 from crewship import temporal
 from crewship.contracts import (
-    WORKFLOW_QUEUE,
     CancelInput,
     DeployInput,
     DeploymentRef,
@@ -204,28 +202,6 @@ async def test_a_rollback_says_soon_what_is_away(client: Client, serving: Servin
             )
         assert len(tries) == 5
         assert await client.get_workflow_handle(tries[0]).result() is None  # it has ended too
-
-
-async def test_a_rollback_that_an_api_of_before_has_started(client: Client, serving: Serving) -> None:
-    """On the workflows' queue, with the switch as an activity of the host's."""
-
-    @activity.defn(name="switch_current")
-    async def switch_current(rollback: RollbackInput) -> RollbackResult:
-        return RollbackResult(deployment_id=rollback.deployment_id or "", changed=True)
-
-    asked = RollbackInput(project="p", deployment_id="dep_1", actor="key_1")
-    start = WithStartWorkflowOperation[Any, RollbackResult](
-        "Rollback",
-        args=[asked, host_queue("test")],
-        id=new_id("rollback"),
-        task_queue=WORKFLOW_QUEUE,
-        id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
-    )
-    async with serving([switch_current]):
-        found = await client.execute_update_with_start_workflow(
-            "switch", start_workflow_operation=start, result_type=RollbackResult
-        )
-    assert found.deployment_id == "dep_1"
 
 
 @pytest.mark.parametrize("same", [True, False])
