@@ -166,7 +166,8 @@ class ContainerActivities:
 
         Correctness: idempotent; a container that is not there or has ended is ``found=False`` and not touched.
         """
-        self._stops.request(stop.run_id)
+        if not self._stops.request(stop.run_id):  # its supervisor alone is left, and goes when the run is closed
+            return StopResult(found=False)
         name = container_name(stop.run_id, stop.attempt)
         try:
             sigterm_at = sigkill_at = None
@@ -360,9 +361,8 @@ class ContainerActivities:
                 run.takes_last
                 and bool(end.ok)
                 and end.artifacts == 0
-                and not stop.is_set()
-                and ending.sigterm_at_ms is None
                 and self._removals.has_room()
+                and self._stops.settle(run.run_id)
             )
         attempt.on_let_go(follower.let_go, writer.abandon)
         last: Batch | None = None
@@ -437,8 +437,9 @@ class ContainerActivities:
             last: What is durable with the activity's result; the container stays until it is, and the run closed.
         """
         if last is not None:
-            self._removals.remove_closed(run_id, container, follower.dismiss)
+            self._removals.remove_closed(run_id, container, lambda: self._dismiss(run_id, follower))
             return now_ms()
+        self._stops.dismissed(run_id)
         if follower.left_early:
             self._removals.remove(container)
             return now_ms()
@@ -447,6 +448,10 @@ class ContainerActivities:
         except Unavailable:
             return None
         return now_ms()
+
+    def _dismiss(self, run_id: str, follower: Follower) -> None:
+        self._stops.dismissed(run_id)
+        follower.dismiss()
 
     def _replenish(self, spec: RunSpec, after_seconds: float) -> None:
         """Have a spare made; not while the run that had none comes up, which it would slow down."""
@@ -463,6 +468,8 @@ class ContainerActivities:
             timed_out = time.monotonic() >= deadline
             if stopped or not (timed_out or follower.log_limit_reached):
                 continue
+            if not self._stops.request(run.run_id):  # it was quicker
+                return
             ending.timed_out = timed_out
             ending.sigterm_at_ms = now_ms()
             try:

@@ -26,7 +26,7 @@ class Removals:
 
     Args:
         at_once: How many may be under way; who brings one more waits for its own. And how many may wait for their run. So what
-            runs and what is to be removed are together at most three times what may run.
+            runs and what is to be removed are together about three times what may run at most.
         still_open: Which of these runs are not closed yet.
     """
 
@@ -91,8 +91,8 @@ class Removals:
                 is_last, runs = self._is_closed, list(self._waiting)
             try:
                 closed = set(runs) - self._still_open(runs)
-            except Unavailable as error:
-                logger.info("runs that may be closed: %s", error.detail)
+            except Exception as error:  # whatever it is, the next look is another chance
+                logger.info("runs that may be closed: %s", error)
                 closed = set()
             for run_id in closed:
                 with self._changed:
@@ -102,8 +102,11 @@ class Removals:
                 return
 
     def _dismiss(self, container: str, dismiss: Callable[[], None]) -> None:
-        dismiss()
-        self._remove(container)
+        try:
+            dismiss()
+            self._remove(container)
+        except Exception:
+            logger.exception("%s: left to the reaper", container)
 
     def _remove(self, container: str) -> None:
         try:

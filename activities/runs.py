@@ -39,14 +39,24 @@ class RunActivities:
 
         Correctness: idempotent. The archive is a function of the log, and a terminal row is not changed again. Readers see the
         terminal event only when the row says that the log is closed, so who saw it also sees the run's final state. As a local
-        activity it may be called before its workflow's task is durable, and again by another one: with the same log then.
+        activity it may be called before its workflow's task is durable, and again by another one: a log that is closed is not
+        archived again, nor that of a run that is deleted.
         """
         with Pulse():
             self._close(close)
 
     def _close(self, close: CloseRunInput) -> None:
         workflow_id = run_workflow_id(close.run_id)
-        last_seq = archive_log(workflow_id, bridge=self._bridge, store=self._store, known=close.log)
+        with transaction(self._database) as session:
+            run = session.get(Run, close.run_id)
+        if run is not None and run.last_seq is None:
+            last_seq = archive_log(workflow_id, bridge=self._bridge, store=self._store, known=close.log)
+            run = self._record(close, last_seq)
+        self._tail.publish(workflow_id, b'{"closed":true}')
+        if run is not None and run.concurrency is not None:
+            self._admit(run.project)
+
+    def _record(self, close: CloseRunInput, last_seq: int) -> Run | None:
         with transaction(self._database) as session:
             run = session.get(Run, close.run_id)
             if run is not None and run.last_seq is None:
@@ -64,9 +74,7 @@ class RunActivities:
                     # What the supervisor told is exact, but it may have been killed before it could.
                     run.usage = {**close.usage, **run.usage, **{k: v for k, v in close.usage.items() if v is not None}}
                 session.add(run)
-        self._tail.publish(workflow_id, b'{"closed":true}')
-        if run is not None and run.concurrency is not None:
-            self._admit(run.project)
+        return run
 
     @activity.defn
     def reconcile(self) -> int:

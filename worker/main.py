@@ -257,8 +257,10 @@ async def workers(settings: Settings, client: Client) -> AsyncIterator[list[Work
         await asyncio.to_thread(closed.close)
         await asyncio.to_thread(spares.close)
         await asyncio.to_thread(removals.close)
-        with contextlib.suppress(CrewshipError):  # what an outage of the engine has left must not wait for a start
+        try:  # what an outage of the engine has left must not wait for a start
             await asyncio.to_thread(maintenance.sweep_containers)
+        except Exception as error:  # and nothing that is closed below may wait for it
+            logger.warning("containers could not be swept: %s", error)
         if guard is not None and egress is not None:
             await asyncio.to_thread(guard.close)
             await asyncio.to_thread(egress.close)

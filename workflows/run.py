@@ -264,9 +264,11 @@ class RunWorkflow(Logged):
     async def _close(
         self, facts: ContainerFacts, finished: FinishResult, status: RunStatus, error: RunError | None
     ) -> RunResult:
-        # A crew that has told of its success whole: what may still come to this workflow changes nothing of its end.
-        is_settled = facts.last is not None and not self.stops
-        now = rfc3339(from_ms(facts.ended_at_ms) if is_settled and facts.ended_at_ms else workflow.now())
+        # A crew that has told of its success whole: its end is the same whatever comes to this workflow meanwhile, and whenever
+        # this task is done again, for a reader may have seen it by then.
+        is_whole = facts.last is not None and status == "succeeded"
+        is_settled = is_whole and not self.stops
+        now = rfc3339(from_ms(facts.ended_at_ms) if is_whole and facts.ended_at_ms else workflow.now())
         cancel = None
         if status == "canceled":
             stop = self.stop_result or StopResult(found=False)

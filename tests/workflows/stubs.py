@@ -73,6 +73,7 @@ class RunStubs:
         self.failures = 0
         self.closes_lost = 0
         """How many attempts to close are cut off, as by a worker that is killed."""
+        self.canceled_while_closing = False
         self.failure = "Unavailable"
         self.holds: int | None = None
         """The attempt whose container goes on until it is stopped."""
@@ -126,6 +127,9 @@ class RunStubs:
             self.closes_lost -= 1
             await asyncio.Event().wait()
         self.closed.append(close)
+        if self.canceled_while_closing:
+            self.canceled_while_closing = False
+            await activity.client().get_workflow_handle(f"run-{close.run_id}").signal("cancel", CancelInput())
 
 
 class DeployStubs:

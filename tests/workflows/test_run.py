@@ -118,6 +118,19 @@ async def test_what_a_crew_told_last_comes_with_its_end_and_the_run_is_closed_at
     await replayer.replay_workflow(history)
 
 
+async def test_a_task_that_is_done_again_for_a_cancel_closes_the_same(client: Client, serving: Serving) -> None:
+    """The cancel comes while the run is being closed: the server refuses the task's end, and the next task sees it first."""
+    stubs = RunStubs(facts(last=LAST, gone_at_ms=1_700_000_001_100))
+    stubs.stop_result = StopResult(found=False)
+    stubs.canceled_while_closing = True
+    async with serving(stubs.all()):
+        handle = await start(client)
+        result = await handle.result()
+    assert result["status"] == "succeeded"
+    assert len(stubs.closed) == 2
+    assert stubs.closed[0] == stubs.closed[1]
+
+
 @pytest.mark.parametrize("way", ["fails", "segment"])
 async def test_a_run_that_cannot_be_closed_at_once_is_closed_as_ever(
     client: Client, serving: Serving, way: str
