@@ -164,7 +164,8 @@ class ContainerActivities:
     def stop_container(self, stop: StopInput) -> StopResult:
         """SIGTERM, grace, SIGKILL, until the engine says that it ended.
 
-        Correctness: idempotent; a container that is not there or has ended is ``found=False`` and not touched.
+        Correctness: idempotent; a container that is not there or has ended is ``found=False`` and not touched, as is one whose
+        crew has told of its success whole: what is left of it goes when the run is closed.
         """
         if not self._stops.request(stop.run_id):  # its supervisor alone is left, and goes when the run is closed
             return StopResult(found=False)

@@ -26,7 +26,7 @@ class Removals:
 
     Args:
         at_once: How many may be under way; who brings one more waits for its own. And how many may wait for their run. So what
-            runs and what is to be removed are together about three times what may run at most.
+            runs and what is to be removed are together about three times what may run.
         still_open: Which of these runs are not closed yet.
     """
 
