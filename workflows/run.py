@@ -18,7 +18,7 @@ from typing import TypeVar
 
 from temporalio import workflow
 from temporalio.common import RetryPolicy
-from temporalio.exceptions import ActivityError, ApplicationError
+from temporalio.exceptions import ActivityError, ApplicationError, FailureError
 
 with workflow.unsafe.imports_passed_through():
     from activities.containers import ContainerActivities
@@ -331,7 +331,9 @@ class RunWorkflow(Logged):
                     summary=summary,
                 )
             )
-        except ActivityError:
+        except (
+            FailureError
+        ):  # a local activity's comes wrapped in an ActivityError or as it is, when replayed in another way
             return False
         return True
 

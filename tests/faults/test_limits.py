@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.faults.runs import PROJECT
-from tests.fixtures.platform import CrewshipDev, until
+from tests.fixtures.platform import CrewshipDev, processes_of, until
 
 pytestmark = pytest.mark.platform
 
@@ -59,16 +59,7 @@ def nothing_left(platform: CrewshipDev) -> Iterator[Callable[[str], None]]:
     for container, volume in seen:
         until(lambda gone=container: gone not in [each.id for each in platform.containers()], 5)  # type: ignore[misc]
         assert not platform.has_volume(volume)
-        assert list(_processes_of(container)) == []
-
-
-def _processes_of(container: str) -> Iterator[int]:
-    for path in Path("/proc").glob("[0-9]*/cgroup"):
-        try:
-            if container in path.read_text():
-                yield int(path.parent.name)
-        except OSError:  # it has ended
-            continue
+        assert list(processes_of(container)) == []
 
 
 def test_quiet(platform: CrewshipDev, record_property: Record) -> None:

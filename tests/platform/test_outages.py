@@ -209,10 +209,12 @@ def test_the_object_store_is_away(fragile: CrewshipDev, store: Minio) -> None:
         waiting = fragile.start_run(PROJECT, {"count": 3})
         fragile.logged(waiting, "tick 2")
         assert fragile.get(f"/runs/{done['id']}")["status"] == "succeeded"
+        # It was tried, and is tried again.
+        until(lambda: "close_run" in fragile.log("worker") and waiting in fragile.log("worker"))
     finally:
         store.server.start()
     run = fragile.ended(waiting)
-    assert (run["status"], run["output"]) == ("succeeded", {"count": 3})
+    assert (run["status"], run["output"]) == ("succeeded", {"count": 3}), run["error"]
     assert [event["type"] for event in fragile.events(waiting)] == ["run.started", "log", "log", "log", "run.completed"]
     assert counts(fragile) == (before[0] + 1, before[1])
     assert fragile.deploy(PROJECT, FILES)["status"] == "ready"

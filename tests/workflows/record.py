@@ -163,12 +163,16 @@ async def main(address: str, names: list[str]) -> None:
         return workflow_id
 
     told = Batch(source="container/1", epoch=1, n=3, first=1, last=1, hash="0" * 64, lines="{}\n", end=OK)
-    retried, adopted = RunStubs(), RunStubs()
+    short = facts(last=told, gone_at_ms=1_700_000_001_100)
+    retried, adopted, unclosed, cut_off = RunStubs(), RunStubs(), RunStubs(short), RunStubs(short)
+    unclosed.closes_failed, cut_off.closes_lost = 1, 1
     retried.failures = 1
     adopted.failures, adopted.failure = 1, LET_GO
     shapes: dict[str, tuple[Any, Any]] = {
         "run-succeeded-1": (RunStubs(), run),
-        "run-short-1": (RunStubs(facts(last=told, gone_at_ms=1_700_000_001_100)), run),
+        "run-short-1": (RunStubs(short), run),
+        "run-short-unclosed-1": (unclosed, run),
+        "run-short-cut-off-1": (cut_off, run),
         "run-retried-1": (retried, run),
         "run-attempts-1": (RunStubs(failing(1), facts(retries=1)), run),
         "run-canceled-1": (RunStubs(facts(end=None, exit_code=143), waits=True), run),

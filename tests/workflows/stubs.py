@@ -73,6 +73,8 @@ class RunStubs:
         self.failures = 0
         self.closes_lost = 0
         """How many attempts to close are cut off, as by a worker that is killed."""
+        self.closes_failed = 0
+        """How many attempts to close raise: the object store is away."""
         self.canceled_while_closing = False
         self.failure = "Unavailable"
         self.holds: int | None = None
@@ -126,6 +128,9 @@ class RunStubs:
         if self.closes_lost:
             self.closes_lost -= 1
             await asyncio.Event().wait()
+        if self.closes_failed:
+            self.closes_failed -= 1
+            raise ApplicationError("the object store is away", type="Unavailable")
         self.closed.append(close)
         if self.canceled_while_closing:
             self.canceled_while_closing = False

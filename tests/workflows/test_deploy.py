@@ -9,9 +9,7 @@ from typing import Any
 import pytest
 from temporalio import activity
 from temporalio.client import Client
-from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.exceptions import ApplicationError
-from temporalio.worker import Replayer
 
 from crewship import temporal
 from crewship.contracts import (
@@ -31,7 +29,7 @@ from crewship.contracts import (
 from crewship.errors import Unavailable
 from crewship.events import parse
 from crewship.ids import new_id
-from tests.fixtures.sandbox import sandbox_runner
+from tests.fixtures.replaying import replay
 from tests.workflows.stubs import DeployStubs
 from workflows.deploy import DeployWorkflow
 
@@ -79,10 +77,7 @@ async def test_a_project_that_cannot_be_built_fails_and_is_not_tried_again(
     assert stubs.steps.count(step) == 1
     assert "mark_ready" not in stubs.steps
     assert stubs.closed[0].error is not None
-    replayer = Replayer(
-        workflows=[DeployWorkflow], workflow_runner=sandbox_runner(), data_converter=pydantic_data_converter
-    )
-    await replayer.replay_workflow(history)
+    await replay(DeployWorkflow, history)
 
 
 @pytest.mark.parametrize("step", ["build_image", "smoke_boot"])
@@ -95,10 +90,7 @@ async def test_a_cancel_between_two_steps_begins_no_other(client: Client, servin
     assert result == {"status": "failed", "error_code": "canceled"}
     assert [e.type for e in events] == ["build.failed", "deployment.failed"]
     assert stubs.steps[-1] == step
-    replayer = Replayer(
-        workflows=[DeployWorkflow], workflow_runner=sandbox_runner(), data_converter=pydantic_data_converter
-    )
-    await replayer.replay_workflow(history)
+    await replay(DeployWorkflow, history)
 
 
 async def begun(client: Client, host: str = "test") -> Any:
@@ -124,10 +116,7 @@ async def test_a_build_whose_host_is_away(client: Client, serving: Serving, end:
     assert stubs.closed[0].error is not None
     assert stubs.closed[0].error.code == end
     assert stubs.closed[0].error.hint or end == "canceled"
-    replayer = Replayer(
-        workflows=[DeployWorkflow], workflow_runner=sandbox_runner(), data_converter=pydantic_data_converter
-    )
-    await replayer.replay_workflow(history)
+    await replay(DeployWorkflow, history)
 
 
 async def test_a_build_whose_worker_dies_and_stays_away(client: Client, serving: Serving) -> None:

@@ -1,17 +1,14 @@
 """RunWorkflow on a real Temporal server: endings, cancels, the log's signals and queries, replay."""
 
 import asyncio
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
 from typing import Any
 
 import pytest
 from temporalio import activity
-from temporalio.client import Client, WorkflowHandle, WorkflowHistory
-from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.client import Client, WorkflowHandle
 from temporalio.exceptions import ApplicationError
-from temporalio.worker import Replayer, Worker
+from temporalio.worker import Worker
 
 from crewship import contracts, temporal
 from crewship.contracts import (
@@ -24,46 +21,22 @@ from crewship.contracts import (
     Head,
     ResultFacts,
     RunContainerInput,
-    RunInput,
-    Segment,
     StopResult,
 )
-from crewship.events import Event, parse
+from crewship.events import parse
 from crewship.ids import new_id
+from tests.fixtures.replaying import replay
 from tests.fixtures.sandbox import sandbox_runner
-from tests.workflows.stubs import OK, QUEUES, RunStubs, facts, failing
+from tests.workflows.runs import Serving, logged, run_input, start, terminal
+from tests.workflows.stubs import QUEUES, RunStubs, facts, failing
 from workflows.run import RunWorkflow
 
 pytestmark = pytest.mark.temporal
-
-Serving = Callable[..., AbstractAsyncContextManager[None]]
-
-
-def run_input(run_id: str, **changes: Any) -> RunInput:
-    return RunInput(
-        run_id=run_id, project="p", deployment_id="dep_1", host="test", timeout_seconds=60, grace_seconds=1
-    ).model_copy(update=changes)
-
-
-async def start(client: Client, **changes: Any) -> WorkflowHandle[Any, Any]:
-    run = run_input(new_id("run"), **changes)
-    await temporal.start_run(client, run)
-    return client.get_workflow_handle(f"run-{run.run_id}")
-
-
-async def logged(handle: WorkflowHandle[Any, Any]) -> list[Event]:
-    page = await handle.query("events", EventsQuery(include_terminal=True), result_type=EventsPage)
-    return [event for entry in page.entries for event in parse((entry.lines or "").encode())]
 
 
 async def at_work(stubs: RunStubs, attempt: int) -> None:
     while not any(run.attempt == attempt for run in stubs.begun):
         await asyncio.sleep(0.02)
-
-
-async def terminal(handle: WorkflowHandle[Any, Any]) -> Any:
-    page = await handle.query("events", EventsQuery(include_terminal=True), result_type=EventsPage)
-    return list(parse((page.entries[-1].lines or "").encode()))[-1]
 
 
 async def test_a_run_that_succeeds(client: Client, serving: Serving) -> None:
@@ -78,95 +51,6 @@ async def test_a_run_that_succeeds(client: Client, serving: Serving) -> None:
     known = stubs.closed[0].log
     assert known is not None
     assert [line.type for entry in known for line in parse((entry.lines or "").encode())] == ["run.completed"]
-
-
-LAST = Batch(
-    source="container/1", epoch=1, n=3, first=1, last=1, hash="0" * 64, lines='{"seq":1,"type":"run.started"}\n', end=OK
-)
-"""What a short crew has told, all of it."""
-
-
-def scheduled(history: WorkflowHistory) -> list[str]:
-    """Names of the activities that have tasks of their own, in order."""
-    return [
-        event.activity_task_scheduled_event_attributes.activity_type.name
-        for event in history.events
-        if event.HasField("activity_task_scheduled_event_attributes")
-    ]
-
-
-async def test_what_a_crew_told_last_comes_with_its_end_and_the_run_is_closed_at_once(
-    client: Client, serving: Serving
-) -> None:
-    stubs = RunStubs(facts(last=LAST, gone_at_ms=1_700_000_001_100))
-    async with serving(stubs.all()):
-        handle = await start(client)
-        result = await handle.result()
-        history = await handle.fetch_history()
-        page = await handle.query("events", EventsQuery(include_terminal=True), result_type=EventsPage)
-    assert stubs.begun[0].takes_last
-    assert result["status"] == "succeeded"
-    assert [(entry.first, entry.last) for entry in page.entries] == [(1, 1), (2, 2)]
-    (closed,) = stubs.closed
-    assert closed.log == page.entries
-    assert scheduled(history) == ["run_container"]
-    # The same whenever this is done again: a workflow task may be lost after what it did was seen.
-    assert closed.completed_at == "2023-11-14T22:13:21.000Z"
-    replayer = Replayer(
-        workflows=[RunWorkflow], workflow_runner=sandbox_runner(), data_converter=pydantic_data_converter
-    )
-    await replayer.replay_workflow(history)
-
-
-async def test_a_task_that_is_done_again_for_a_cancel_closes_the_same(client: Client, serving: Serving) -> None:
-    """The cancel comes while the run is being closed: the server refuses the task's end, and the next task sees it first."""
-    stubs = RunStubs(facts(last=LAST, gone_at_ms=1_700_000_001_100))
-    stubs.stop_result = StopResult(found=False)
-    stubs.canceled_while_closing = True
-    async with serving(stubs.all()):
-        handle = await start(client)
-        result = await handle.result()
-    assert result["status"] == "succeeded"
-    assert len(stubs.closed) == 2
-    assert stubs.closed[0] == stubs.closed[1]
-
-
-@pytest.mark.parametrize("way", ["fails", "segment"])
-async def test_a_run_that_cannot_be_closed_at_once_is_closed_as_ever(
-    client: Client, serving: Serving, way: str
-) -> None:
-    segment = Segment(key="k", sha256="0" * 64, size_bytes=1)
-    last = LAST if way == "fails" else LAST.model_copy(update={"lines": None, "segment": segment})
-    stubs = RunStubs(facts(last=last, gone_at_ms=1_700_000_001_100))
-    stubs.closes_lost = 1 if way == "fails" else 0
-    async with serving(stubs.all()):
-        handle = await start(client)
-        result = await handle.result()
-        history = await handle.fetch_history()
-    assert result["status"] == "succeeded"
-    assert scheduled(history) == ["run_container", "close_run"]
-    assert len(stubs.closed) == 1
-
-
-async def test_a_cancel_behind_a_success_that_is_told_whole_changes_nothing(client: Client, serving: Serving) -> None:
-    stubs = RunStubs(facts(last=LAST, gone_at_ms=1_700_000_001_100), waits=True)
-    stubs.stop_result = StopResult(found=False)
-    async with serving(stubs.all()):
-        handle = await start(client)
-        await stubs.began.wait()
-        await handle.signal("cancel", CancelInput())
-        result = await handle.result()
-        history = await handle.fetch_history()
-    assert result["status"] == "succeeded"
-    assert "close_run" in scheduled(history)  # not at once: there was more to wait for
-
-
-async def test_the_terminal_event_is_not_shown_before_the_log_is_closed(client: Client, serving: Serving) -> None:
-    async with serving(RunStubs().all()):
-        handle = await start(client)
-        await handle.result()
-        page = await handle.query("events", EventsQuery(), result_type=EventsPage)
-    assert page.entries == []
 
 
 async def test_a_crew_that_fails(client: Client, serving: Serving) -> None:
@@ -430,10 +314,7 @@ async def test_its_history_replays(client: Client, serving: Serving) -> None:
         await handle.signal("cancel", CancelInput())
         await handle.result()
         history = await handle.fetch_history()
-    replayer = Replayer(
-        workflows=[RunWorkflow], workflow_runner=sandbox_runner(), data_converter=pydantic_data_converter
-    )
-    await replayer.replay_workflow(history)
+    await replay(RunWorkflow, history)
 
 
 async def test_a_run_without_a_place_in_its_project_starts_when_it_gets_one(client: Client, serving: Serving) -> None:
@@ -591,25 +472,3 @@ async def test_a_host_that_was_taken_for_gone_and_is_there(client: Client, servi
         stubs.end.set()
         result = await handle.result()
     assert result["status"] == "succeeded"
-
-
-async def test_a_container_that_left_nothing_is_gone_at_its_end(client: Client, serving: Serving) -> None:
-    stubs = RunStubs(
-        failing(1).model_copy(update={"gone_at_ms": 1_700_000_001_500}), facts(gone_at_ms=1_700_000_003_000)
-    )
-    async with serving(stubs.all()):
-        result = await (await start(client)).result()
-    assert result["status"] == "succeeded"
-    assert stubs.attempts == [1, 2]
-    assert stubs.finishes == []  # nothing was left to be removed, after either attempt
-
-
-async def test_a_worker_that_is_killed_while_it_closes_the_run(client: Client, serving: Serving) -> None:
-    stubs = RunStubs()
-    stubs.closes_lost = 1
-    async with serving(stubs.all()):
-        handle = await start(client)
-        async with asyncio.timeout(60):
-            result = await handle.result()
-    assert result["status"] == "succeeded"
-    assert len(stubs.closed) == 1
