@@ -130,9 +130,22 @@ def translated(container: str = "") -> Iterator[None]:
         raise Unavailable(f"The container engine refused a request: {error.explanation or error}") from error
     except (docker.errors.DockerException, requests.RequestException, OSError) as error:
         raise Unavailable(
-            "The container engine (Docker) cannot be reached",
+            f"The container engine (Docker) cannot be reached: {_reason(error)}",
             hint="crewship doctor says what is wrong with it and how to mend it",
         ) from error
+
+
+def _reason(error: BaseException) -> str:
+    """What the operating system said, wrapped by two libraries; or what else it was."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, TimeoutError | requests.Timeout):
+            return "no answer in time"
+        if isinstance(seen, OSError) and seen.strerror:
+            return seen.strerror
+        within = next((each for each in seen.args if isinstance(each, BaseException)), None)
+        seen = within or seen.__cause__ or seen.__context__
+    return type(error).__name__
 
 
 def ensure_bridge(api: Any, name: str, instance: str) -> None:
