@@ -97,6 +97,31 @@ class _Ending:
     sigkill_at_ms: int | None = None
 
 
+class _Sent:
+    """What a stop has sent to its container; told with the heartbeats before it is, for an attempt after one that was killed."""
+
+    def __init__(self) -> None:
+        told = activity.info().heartbeat_details
+        self.so_far = StopResult.model_validate(told[0]) if told else StopResult(found=False)
+
+    def kill(self, engine: Engine, name: str, signal: str) -> bool:
+        """Whether there was somebody to send it to."""
+        before, field = self.so_far, f"{signal.lower()}_at_ms"
+        self._tell(before.model_copy(update={"found": True, field: getattr(before, field) or now_ms()}))
+        try:
+            if engine.kill(name, signal):
+                return True
+        except Unavailable:
+            self._tell(before)
+            raise
+        self._tell(before)
+        return False
+
+    def _tell(self, so_far: StopResult) -> None:
+        self.so_far = so_far
+        activity.heartbeat(so_far)
+
+
 class ContainerActivities:
     """Bound to one container host's engine."""
 
@@ -148,7 +173,7 @@ class ContainerActivities:
                 if attempt.is_let_go:
                     raise Unavailable("The worker stops")
                 attempt.succeed()
-                return self._run(run, stop, attempt)
+                return self._timed(run, self._run(run, stop, attempt))
         except (LetGo, Abandoned, LaunchedElsewhere):
             raise ApplicationError("the container goes on without this attempt", type=LET_GO) from None
         except Unavailable as error:
@@ -156,6 +181,12 @@ class ContainerActivities:
         except WorkflowGone:
             self._engine.remove(container_name(run.run_id, run.attempt))
             raise ApplicationError("the run's workflow has ended", type="WorkflowGone", non_retryable=True) from None
+        except ApplicationError:
+            raise
+        except Exception as error:  # whatever it is: behind the queue nobody would follow the container
+            if not attempt.launched:
+                raise
+            raise ApplicationError(f"{type(error).__name__}: {error}", type=LET_GO) from error
         finally:
             self._attempts.end(run.run_id, attempt)
             self._stops.forget(run.run_id)
@@ -165,27 +196,26 @@ class ContainerActivities:
         """SIGTERM, grace, SIGKILL, until the engine says that it ended.
 
         Correctness: idempotent; a container that is not there or has ended is ``found=False`` and not touched, as is one whose
-        crew has told of its success whole: what is left of it goes when the run is closed.
+        crew has told of its success whole: what is left of it goes when the run is closed. What was sent is told with the
+        heartbeats, so that an attempt after one whose worker was killed knows of it.
         """
         if not self._stops.request(stop.run_id):  # its supervisor alone is left, and goes when the run is closed
             return StopResult(found=False)
-        name = container_name(stop.run_id, stop.attempt)
+        sent = _Sent()
         try:
-            sigterm_at = sigkill_at = None
-            if not stop.force:
-                sigterm_at = now_ms()
-                if not self._engine.kill(name, "SIGTERM"):
-                    return StopResult(found=False)
-            if stop.force or not self._ended_in_time(stop, name):
-                sigkill_at = now_ms()
-                if not self._engine.kill(name, "SIGKILL"):
-                    return StopResult(found=sigterm_at is not None, sigterm_at_ms=sigterm_at)
-                self._engine.wait(name, KILL_SECONDS)
-            return StopResult(found=True, sigterm_at_ms=sigterm_at, sigkill_at_ms=sigkill_at)
+            with Pulse(details=lambda: (sent.so_far,)):
+                self._stop(stop, container_name(stop.run_id, stop.attempt), sent)
         except ContainerMissing:
-            return StopResult(found=False, sigterm_at_ms=sigterm_at)
+            pass
         except Unavailable as error:
             raise ApplicationError(error.detail, type="Unavailable") from error
+        return sent.so_far
+
+    def _stop(self, stop: StopInput, name: str, sent: "_Sent") -> None:
+        if not stop.force and (not sent.kill(self._engine, name, "SIGTERM") or self._ended_in_time(stop, name)):
+            return
+        if sent.kill(self._engine, name, "SIGKILL"):
+            self._engine.wait(name, KILL_SECONDS)
 
     def _ended_in_time(self, stop: StopInput, name: str) -> bool:
         """Whether the container ended within the grace.
@@ -280,6 +310,16 @@ class ContainerActivities:
                 }
             )
         return self._follow(run, spec, head, container, spare, state, stop, epoch, attempt).model_copy(update=asked)
+
+    def _timed(self, run: RunContainerInput, facts: ContainerFacts) -> ContainerFacts:
+        """With the time limit, where an attempt before this one ended the crew at it and was killed before it could say so."""
+        end = facts.end
+        if end is None or end.sigterm_at_ms is None or facts.timed_out:
+            return facts
+        launched_at_ms = RunRecords(self._database, run.run_id, run.attempt).launched_at_ms()
+        if launched_at_ms is None or end.sigterm_at_ms < launched_at_ms + run.timeout_seconds * 1000:
+            return facts
+        return facts.model_copy(update={"timed_out": True})
 
     def _find(self, name: str) -> ContainerState | None:
         try:

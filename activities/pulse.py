@@ -20,10 +20,13 @@ class Pulse:
     Args:
         let_go: Called once when the worker is told to stop, or the attempt is not wanted any more: what it holds goes on
             without it.
+        details: What a further attempt is to know, where this one's worker is killed.
     """
 
-    def __init__(self, let_go: Callable[[], None] | None = None) -> None:
-        self._let_go = let_go
+    def __init__(
+        self, let_go: Callable[[], None] | None = None, details: Callable[[], tuple[object, ...]] = tuple
+    ) -> None:
+        self._let_go, self._details = let_go, details
         self._done = threading.Event()
         self._thread = threading.Thread(
             target=contextvars.copy_context().run, args=(self._beat,), name="pulse", daemon=True
@@ -42,7 +45,7 @@ class Pulse:
     def _beat(self) -> None:
         # Not at once: half of all activities with a pulse are over within its first interval.
         while not self._done.wait(HEARTBEAT_SECONDS):
-            activity.heartbeat()
+            activity.heartbeat(*self._details())
             if self._let_go is not None and (activity.is_worker_shutdown() or _given_up()):
                 self._let_go()
                 self._let_go = None

@@ -61,7 +61,8 @@ class RunRecords:
 
     def result(self, output: Any, traceback: str | None) -> None:
         """What the crew gave; written before the frame is acknowledged, so it cannot be lost."""
-        self._update(output=output, traceback=traceback)
+        # A text of PostgreSQL has no NUL; what a model or a file said may be in a traceback.
+        self._update(output=output, traceback=None if traceback is None else traceback.replace("\0", "\\x00"))
 
     def usage(self, so_far: dict[str, Any]) -> None:
         """What it has used, as far as it was recorded; a closed run's stays as it is."""
@@ -75,6 +76,13 @@ class RunRecords:
         if row is None or row.attempt != self._attempt or row.attempt_started_at is None:
             return None
         return self.to_ms(row.attempt_started_at)
+
+    def launched_at_ms(self) -> int | None:
+        """When this attempt's container was about to start."""
+        row = self._row()
+        if row is None or row.attempt != self._attempt or row.launched_at is None:
+            return None
+        return self.to_ms(row.launched_at)
 
     def was_started(self) -> bool:
         return self.started_at_ms() is not None

@@ -39,15 +39,20 @@ def classify(
         return getattr(facts.limits, key, None)
 
     end = facts.end
-    sigterm_at = facts.sigterm_at_ms
-    if stop is not None and stop.sigterm_at_ms is not None:
-        sigterm_at = min(stop.sigterm_at_ms, sigterm_at or stop.sigterm_at_ms)
+    # The supervisor's own word counts where the platform has sent something: whoever sent it may have been killed since, and an
+    # operator's ``docker stop`` is none of the platform's.
+    heard_at = end.sigterm_at_ms if end is not None and (stop is not None or facts.timed_out) else None
+    sent_at = stop.sigterm_at_ms if stop is not None else None
+    is_limit = facts.timed_out or facts.sigterm_at_ms is not None
+    sigterm_at = min((at for at in (facts.sigterm_at_ms, sent_at, heard_at) if at is not None), default=None)
     has_result = end is not None and end.ok is not None
     in_time = has_result and (
         sigterm_at is None or (end is not None and end.result_at_ms is not None and end.result_at_ms <= sigterm_at)
     )
     if not in_time:
-        if facts.canceled_before_start or (stop is not None and (stop.sigterm_at_ms or stop.sigkill_at_ms)):
+        if facts.canceled_before_start or (
+            stop is not None and (sent_at or stop.sigkill_at_ms or (heard_at and not is_limit))
+        ):
             return "canceled", None
         if facts.timed_out:
             return _failed(

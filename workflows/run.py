@@ -55,6 +55,11 @@ MAX_RETRY_DELAY_MS = 60_000
 SHORT_LOG_BYTES = 16 * 1024
 """What is handed to ``close_run``, so that it need not ask: a query costs what a workflow task does, some KB of history less."""
 
+_STOP_AGAIN, _STOP_AGAIN_LATE = timedelta(seconds=1), timedelta(seconds=20)
+"""After a stop that found nothing: the container is being created. After so many it is the log's end that is waited for, which an
+outage may keep from being stored for hours, and each stop is 11 events of a history that may have 51,200."""
+_STOPS = 60
+
 CLOSE_TIMEOUT = timedelta(seconds=4)
 """For closing a run within its workflow task, which has 10 s; what takes longer is done by an activity of its own."""
 
@@ -236,7 +241,7 @@ class RunWorkflow(Logged):
             with contextlib.suppress(TimeoutError):
                 await workflow.wait_condition(
                     lambda f=force: self.force and not f,  # type: ignore[misc]
-                    timeout=timedelta(seconds=1),
+                    timeout=_STOP_AGAIN if len(self.stops) < _STOPS else _STOP_AGAIN_LATE,
                 )
 
     async def _stop(self, force: bool) -> None:
@@ -249,6 +254,7 @@ class RunWorkflow(Logged):
                 force=force,
             ),
             task_queue=contracts.host_queue(self.run_input.host),
+            heartbeat_timeout=HEARTBEAT_TIMEOUT,
             start_to_close_timeout=timedelta(minutes=2),
             schedule_to_start_timeout=timedelta(seconds=5) if self.is_host_lost else None,
             retry_policy=RETRY,

@@ -60,3 +60,10 @@ def test_a_run_that_is_closed_is_not_launched(database: Database) -> None:
         rows.add(found)
     with pytest.raises(LaunchedElsewhere):
         RunRecords(database, "run_1", 1).launch().result()
+
+
+def test_a_traceback_is_a_text_that_every_database_takes(database: Database) -> None:
+    records = RunRecords(database, "run_1", 1)
+    records.launch().result()
+    records.result(None, "ValueError: bad answer: a\0b")
+    assert row(database).traceback == "ValueError: bad answer: a\\x00b"

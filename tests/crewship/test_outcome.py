@@ -7,6 +7,7 @@ from crewship.outcome import classify
 
 OK = EndFacts(exit_code=0, ok=True, result_at_ms=1000)
 RAISED = EndFacts(exit_code=1, ok=False, error_code="user_error", error_message="ValueError: no", error_hint="hint")
+HEARD = EndFacts(exit_code=143, ok=False, error_code="exit_nonzero", result_at_ms=1010, sigterm_at_ms=1000)
 NO_RESULT = EndFacts(exit_code=0)
 STOPPED = StopResult(found=True, sigterm_at_ms=2000)
 STOPPED_EARLY = StopResult(found=True, sigterm_at_ms=500)
@@ -44,6 +45,14 @@ def error_of(ending: ContainerFacts) -> RunError:
         (facts(None, exit_code=137), StopResult(found=True, sigkill_at_ms=1), "canceled", None),
         (facts(None, exit_code=137), StopResult(found=False), "failed", "no_result"),
         (facts(None, started=False, canceled_before_start=True), None, "canceled", None),
+        # The worker that sent SIGTERM was killed; the next one found nothing to stop, or sent it once more.
+        (facts(HEARD, exit_code=143), StopResult(found=False), "canceled", None),
+        (facts(HEARD, exit_code=143), StopResult(found=True, sigterm_at_ms=9000), "canceled", None),
+        (facts(HEARD, exit_code=143, timed_out=True, sigterm_at_ms=9000), None, "failed", "timeout"),
+        (facts(HEARD, exit_code=143, timed_out=True), StopResult(found=False), "failed", "timeout"),
+        (facts(HEARD, log_limit=True, sigterm_at_ms=700), StopResult(found=False), "failed", "log_limit"),
+        (facts(HEARD, exit_code=143), None, "failed", "exit_nonzero"),  # an operator's docker stop
+        (facts(OK.model_copy(update={"sigterm_at_ms": 900})), None, "succeeded", None),
         (facts(NO_RESULT, timed_out=True, sigterm_at_ms=900), None, "failed", "timeout"),
         (facts(OK, timed_out=True, sigterm_at_ms=1500), None, "succeeded", None),
         (facts(OK, timed_out=True, sigterm_at_ms=900), None, "failed", "timeout"),

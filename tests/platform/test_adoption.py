@@ -1,7 +1,8 @@
 """Processes of the platform are killed in the middle of runs: no line is lost or doubled, and no crew runs twice."""
 
 import threading
-from typing import Literal
+import time
+from typing import Any, Literal
 
 import httpx
 import pytest
@@ -12,6 +13,8 @@ from tests.fixtures.platform import CrewshipDev, until
 pytestmark = pytest.mark.platform
 
 TICKS = 100
+SOON_SECONDS = 30
+"""For the next worker's start, the heartbeats that are missed, and a grace."""
 
 
 class ResumingReader:
@@ -89,6 +92,27 @@ def test_the_worker_is_killed(platform: CrewshipDev, probe: str) -> None:
     assert not platform.is_left(canceled)
 
     whole(platform, long, reader)
+
+
+@pytest.mark.parametrize("way", ["cancel", "cancel ignored", "timeout"])
+def test_the_worker_is_killed_while_it_stops_a_run(platform: CrewshipDev, probe: str, way: str) -> None:
+    """Who takes its place knows that SIGTERM was sent: the run ends as what it was stopped for, and soon."""
+    do: dict[str, Any] = {"do": "ignore"} if way == "cancel ignored" else {"do": "linger", "seconds": 1}
+    run_id = platform.start_run(probe, do, **({"timeout_seconds": 3} if way == "timeout" else {}))
+    platform.logged(run_id, "waiting")
+    if way != "timeout":
+        assert platform.http.post(f"/runs/{run_id}/cancel").status_code == 202
+    if way != "cancel ignored":
+        platform.logged(run_id, "tidying")
+    platform.kill("worker")
+    began = time.monotonic()
+    run = platform.ended(run_id)
+    assert time.monotonic() - began < SOON_SECONDS
+    if way == "timeout":
+        assert (run["status"], run["error"]["code"]) == ("failed", "timeout"), run
+    else:
+        assert run["status"] == "canceled", run
+    assert not platform.is_left(run_id)
 
 
 def whole(platform: CrewshipDev, run_id: str, reader: ResumingReader) -> None:

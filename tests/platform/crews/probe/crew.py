@@ -217,6 +217,19 @@ def catch(inputs: dict[str, Any]) -> None:
     time.sleep(600)
 
 
+def linger(inputs: dict[str, Any]) -> None:
+    """A crew that takes its time when it is asked to stop, and ends as a shell says that it was."""
+
+    def tidy(number: int, frame: object) -> None:
+        print("tidying", flush=True)
+        time.sleep(inputs["seconds"])
+        sys.exit(128 + number)
+
+    signal.signal(signal.SIGTERM, tidy)
+    print("waiting", flush=True)
+    time.sleep(600)
+
+
 def ignore(inputs: dict[str, Any]) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     ARTIFACTS.joinpath("left.txt").write_text("left")
