@@ -140,7 +140,8 @@ class LogWriter:
             urgent: Not to be kept back.
             is_first: The run begins with it. It is kept back for ``FIRST_SECONDS``, with what follows that is not urgent.
             is_last: Nothing follows. It is kept, with all that is pending, for who asks for ``last``.
-            before: Called when these drafts are durable, in the sender's thread, or are asked for; before the tail tells of them.
+            before: Called before these drafts are made durable, in the sender's thread, or are asked for. What it raises ends the
+                writer, and its frame comes again to the next one: durable, it would be over.
 
         Raises:
             WorkflowGone: the log has no owner any more.
@@ -282,9 +283,9 @@ class LogWriter:
 
     def _send(self, items: list[_Item]) -> None:
         batch = self._batch(items)
+        _tell_before(items)
         self._repeat(lambda: self._bridge.signal(self._workflow_id, "append", batch))
         self.signals += 1
-        _tell_before(items)
         if batch.last >= batch.first:
             self._tail.publish(self._workflow_id, orjson.dumps({"batch": batch.model_dump(exclude={"result", "end"})}))
         if self._on_durable is not None:

@@ -284,3 +284,16 @@ def test_what_no_frame_gave_goes_along_with_the_last_one(bridge: Bridge, store: 
     assert bridge.log.acknowledged == {"container/1": 6}
     assert durable[-1] == 6
     assert max(batch.n for batch in bridge.batches) == bridge.batches[-1].n == 6
+
+
+def test_what_has_to_be_done_before_is_done_before_it_is_durable(bridge: Bridge, store: FolderStore) -> None:
+    """A frame that is durable does not come again, so what could not be written for it never would be."""
+
+    def fails() -> None:
+        raise Unavailable("The database cannot be reached")
+
+    log = writer(bridge, store)
+    log.write([Draft(AT, "run.started", {})], 1, urgent=True, before=fails)
+    with pytest.raises(Unavailable):
+        log.close()
+    assert bridge.batches == []
