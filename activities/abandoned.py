@@ -10,6 +10,7 @@ Two ways a run, or a build, could stay open for ever, and what is done about the
    archive, and the row is closed; the reaper then takes the container.
 """
 
+import logging
 from datetime import timedelta
 
 from sqlalchemy import Engine as Database
@@ -22,12 +23,14 @@ from crewship import temporal
 from crewship.clock import duration_ms, now, rfc3339
 from crewship.contracts import RunError, deploy_workflow_id, run_workflow_id
 from crewship.db import session as transaction
-from crewship.errors import NotFound
+from crewship.errors import NotFound, Unavailable
 from crewship.events import Draft
 from crewship.models import Deployment, Host, Run
 from crewship.settings import Settings
 from crewship.storage import ObjectStore
 from crewship.tail import TailPublisher
+
+logger = logging.getLogger(__name__)
 
 _GRACE = timedelta(seconds=30)
 """A row this young may be waiting for its workflow's start."""
@@ -94,9 +97,19 @@ class AbandonedActivities:
         closed = 0
         for row, workflow_id in rows:
             if workflow_id not in running and self._bridge.run(temporal.has_ended(self._bridge.client, workflow_id)):
-                closed += self._close(row, workflow_id)
+                closed += self._closed(row, workflow_id)
             activity.heartbeat()
         return closed
+
+    def _closed(self, row_id: str, workflow_id: str) -> int:
+        """As ``_close``; a row that cannot be closed, such as one whose log has lost a segment, keeps none of the others."""
+        try:
+            return self._close(row_id, workflow_id)
+        except Unavailable:
+            raise  # then none of them can
+        except Exception:
+            logger.exception("%s cannot be closed", row_id)
+            return 0
 
     def _close(self, row_id: str, workflow_id: str) -> int:
         with transaction(self._database) as session:

@@ -4,6 +4,7 @@ Every ten seconds the worker looks (``worker.reaper``), so what is left behind, 
 was, goes within that time once its run is over, or once there is a worker again.
 """
 
+import logging
 import re
 from collections.abc import Callable, Iterable
 
@@ -13,6 +14,9 @@ from temporalio import activity
 from activities.open_logs import still_open
 from activities.spares import Spares
 from crewship.engine import Engine
+from crewship.errors import Unavailable
+
+logger = logging.getLogger(__name__)
 
 _NAME = re.compile(r"crewship-(?:run|smoke|build)-(?:dep-)?(?P<id>[a-z0-9]+)(?:-|$)")
 """Of a container that belongs to a run, or to a deployment that is being built."""
@@ -56,7 +60,14 @@ class MaintenanceActivities:
         names = self._engine.names()
         made_for = {found for name in names if (found := owner(name)) is not None}
         stray = strays(names, still_open(self._database, made_for), self._spares.names())
+        failed: Unavailable | None = None
         for name in stray:
-            self._engine.remove(name)
+            try:
+                self._engine.remove(name)
+            except Unavailable as error:  # one that the engine cannot take down keeps none of the others
+                logger.warning("%s stays until the next sweep: %s", name, error.detail)
+                failed = error
         self._forget_ended()
+        if failed is not None:
+            raise failed
         return len(stray)

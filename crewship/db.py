@@ -17,6 +17,7 @@ from sqlalchemy import create_engine as _create_engine
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Engine, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlmodel import Session, col, or_, select
 
 from crewship import audit
@@ -27,6 +28,8 @@ from crewship.models import EnvVar, Project
 _SQLITE_BUSY_MS = 10_000
 """How long a writer waits for another one; a transaction here takes milliseconds, a migration up to seconds."""
 _CONNECT_SECONDS = 5
+_READ_ONLY = "25006"
+"""PostgreSQL's code for a write to a server that is a standby for now: in the middle of a failover."""
 _MIGRATION_LOCK = 0x63726577
 """Key of the PostgreSQL advisory lock that lets one process migrate at a time ("crew")."""
 
@@ -84,8 +87,10 @@ def session(engine: Engine) -> Iterator[Session]:
             opened.commit()
     except (OperationalError, InterfaceError) as error:
         raise _unavailable() from error
+    except PoolTimeout as error:  # each connection waits for a database that does not answer
+        raise _unavailable() from error
     except DBAPIError as error:
-        if error.connection_invalidated:
+        if error.connection_invalidated or getattr(error.orig, "sqlstate", None) == _READ_ONLY:
             raise _unavailable() from error
         raise
 

@@ -39,18 +39,20 @@ async def watch_engine(
     told_at = 0.0
     at_all, closed_one = _Patience(), _Patience()
     while True:
-        problem, around = await asyncio.to_thread(_problem, engine), _network(network, closed)
-        shown = around and replace(
-            around,
-            problem=at_all.shown(around.problem),
-            closed_problem=closed_one.shown(around.closed_problem),
-        )
-        if (problem, shown) != known or time.monotonic() - told_at >= SEEN_SECONDS:
-            try:
+        try:
+            problem, around = await asyncio.to_thread(_problem, engine), _network(network, closed)
+            shown = around and replace(
+                around,
+                problem=at_all.shown(around.problem),
+                closed_problem=closed_one.shown(around.closed_problem),
+            )
+            if (problem, shown) != known or time.monotonic() - told_at >= SEEN_SECONDS:
                 await asyncio.to_thread(_record, database, host, problem, shown)
                 known, told_at = (problem, shown), time.monotonic()
-            except CrewshipError as error:
-                logger.warning("the engine's state could not be recorded: %s", error.detail)
+        except CrewshipError as error:
+            logger.warning("the engine's state could not be recorded: %s", error.detail)
+        except Exception:  # whatever it is: without this the host would be taken for gone
+            logger.exception("the engine's state could not be recorded")
         await asyncio.sleep(EVERY_SECONDS)
 
 

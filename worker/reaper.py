@@ -23,4 +23,6 @@ async def reap(sweep: Callable[[], int]) -> None:
                 logger.info("removed %d containers that belonged to nothing any more", removed)
         except CrewshipError as error:
             logger.warning("containers could not be swept: %s", error.detail)
+        except Exception:  # whatever it is: without this nobody would sweep any more
+            logger.exception("containers could not be swept")
         await asyncio.sleep(EVERY_SECONDS)

@@ -3,6 +3,7 @@
 from datetime import timedelta
 from typing import Any
 
+import pytest
 from sqlalchemy import Engine
 
 from activities.abandoned import AbandonedActivities
@@ -49,3 +50,23 @@ def test_runs_and_builds_on_lost_hosts(database: Engine) -> None:
     assert sorted(bridge.signals) == [
         ("deploy-dep_1", "host_lost", "h"), ("deploy-dep_waits", "host_lost", "h"), ("run-run_1", "host_lost", "h"),
     ]  # fmt: skip
+
+
+def test_a_row_that_cannot_be_closed_keeps_none_of_the_others(
+    database: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed = []
+
+    def close(self: AbandonedActivities, row_id: str, workflow_id: str) -> int:
+        if row_id == "run_1":
+            raise ValueError("a segment is not what it was")
+        closed.append(row_id)
+        return 1
+
+    monkeypatch.setattr(AbandonedActivities, "_close", close)
+    nothing: Any = None
+    activities = AbandonedActivities(
+        store=nothing, database=database, tail=nothing, bridge=nothing, settings=Settings()
+    )
+    assert [activities._closed(row, f"run-{row}") for row in ("run_1", "run_2")] == [0, 1]
+    assert closed == ["run_2"]

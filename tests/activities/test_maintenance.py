@@ -12,6 +12,7 @@ from activities.spares import Spares, Warmth
 from crewship.contracts import container_name
 from crewship.db import migrate, open_database, session
 from crewship.engine import LABEL_DEPLOYMENT, ContainerSpec, ContainerState, Engine, Limits
+from crewship.errors import Unavailable
 from crewship.models import Deployment, Project, Run
 
 
@@ -120,3 +121,28 @@ def test_a_spare_is_no_stray_while_it_is_being_renamed() -> None:
     assert taken is not None
     assert taken.container == "id"
     assert made.names() == set()
+
+
+def test_one_that_cannot_be_removed_keeps_none_of_the_others(tmp_path: Path) -> None:
+    class Stuck(Containers):
+        def names(self) -> list[str]:  # type: ignore[override]
+            return sorted(self.left)
+
+        def remove(self, name: str) -> None:
+            if name == "crewship-run-a-1":
+                raise Unavailable("The container engine refused a request: device or resource busy")
+            super().remove(name)
+
+    database = open_database(f"sqlite:///{tmp_path / 'crewship.db'}")
+    migrate(database)
+    engine, forgotten = Stuck("crewship-run-a-1", "crewship-run-b-1"), []
+    spares = Spares(cast(Engine, engine), 0, 600, str)
+    maintenance = MaintenanceActivities(
+        engine=cast(Engine, engine), database=database, spares=spares, forget_ended=lambda: forgotten.append(1)
+    )
+    with pytest.raises(Unavailable, match="busy"):
+        maintenance.sweep_containers()
+    assert engine.left == {"crewship-run-a-1"}
+    assert forgotten == [1]
+    spares.close()
+    database.dispose()

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import Engine, inspect
+from sqlalchemy import Engine, create_engine, inspect, text
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import SQLModel, select
 
@@ -194,3 +194,26 @@ def test_writers_wait_for_each_other(migrated: Engine) -> None:
         thread.join()
     with db.session(migrated) as session:
         assert session.get_one(ApiKey, "key_1").name == "80"
+
+
+def test_a_pool_that_is_used_up_is_a_database_that_cannot_be_reached(tmp_path: Path) -> None:
+    """Each connection waits for a server that does not answer."""
+    engine = create_engine(f"sqlite:///{tmp_path / 'crewship.db'}", pool_size=1, max_overflow=0, pool_timeout=0.01)
+    with engine.connect(), pytest.raises(Unavailable), db.session(engine) as session:
+        session.exec(select(Project)).first()
+    engine.dispose()
+
+
+@pytest.mark.server
+def test_a_server_that_is_a_standby_for_now(postgres_url: str) -> None:  # noqa: F811
+    engine = db.open_database(postgres_url)
+    db.migrate(engine)
+
+    def write() -> None:
+        with db.session(engine) as session:
+            session.execute(text("SET TRANSACTION READ ONLY"))
+            session.add(Project(name="crew"))
+
+    with pytest.raises(Unavailable):
+        write()
+    engine.dispose()

@@ -129,3 +129,22 @@ def test_all_hosts_networks_are_told_of(tmp_path: Path) -> None:
         with pytest.raises(Unavailable, match=r"'a' starts no run with \[network\] allow: There is no squid"):
             require_engine(session, "a", restricted=True)
     database.dispose()
+
+
+async def test_nothing_ends_the_watch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host whose watch has ended would be taken for gone."""
+    monkeypatch.setattr(engine_watch, "EVERY_SECONDS", 0.01)
+    recorded = asyncio.Event()
+    failures: list[Exception] = [ValueError("whatever it is"), Unavailable("The database cannot be reached")]
+
+    def record(*_: object) -> None:
+        if failures:
+            raise failures.pop(0)
+        loop.call_soon_threadsafe(recorded.set)
+
+    loop = asyncio.get_running_loop()
+    monkeypatch.setattr(engine_watch, "_record", record)
+    watch = asyncio.create_task(engine_watch.watch_engine(Engine(), None, "here"))  # type: ignore[arg-type]
+    async with asyncio.timeout(10):
+        await recorded.wait()
+    watch.cancel()
