@@ -13,6 +13,10 @@ quote = encode_basestring
 """A str as a JSON string, with its quotes; characters beyond ASCII stay as they are."""
 
 
+_MAX_DIGITS = 309
+"""The largest float has as many."""
+
+
 class _Options:
     """What the scanner asks of ``json.JSONDecoder``; NaN and the infinities are no JSON and become null."""
 
@@ -21,7 +25,11 @@ class _Options:
     object_pairs_hook = None
     array_hook = None
     parse_float = float
-    parse_int = int
+
+    @staticmethod
+    def parse_int(digits: str) -> "int | float":
+        """A number that no float can hold is an infinity to the strict parsers on the way, as ``1e999`` is."""
+        return int(digits) if len(digits) < _MAX_DIGITS else float(digits)
 
     @staticmethod
     def parse_constant(_: str) -> None:

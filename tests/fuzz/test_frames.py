@@ -67,6 +67,9 @@ CLAIMS = st.fixed_dictionaries(
 @example(b'{"m": "result", "ok": true, "output": "\\ud800"}')
 @example(b"[" * 100_000)
 @example(b'{"m": "event", "type": "custom", "data": {"value": ' + b"9" * 5000 + b"}}")
+@example(b'{"m": "event", "type": "custom", "data": {"value": ' + b"9" * 400 + b"}}")
+@example(b'{"m": "result", "ok": true, "output": [-' + b"9" * 309 + b"]}")
+@example(b'{"m": "result", "ok": true, "output": [' + b"9" * 308 + b"]}")
 def test_what_a_crew_claims_reaches_the_platform_or_is_left_out(claim: bytes) -> None:
     """A crew that writes to its socket by itself must not end the supervisor, nor make a frame that nobody can read: the
     platform would ask for it for ever."""
