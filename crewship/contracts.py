@@ -32,8 +32,13 @@ WORKFLOW_QUEUE = "crewship"
 
 
 def host_queue(host: str) -> str:
-    """Activities that must happen on one container host and end soon: builds, stop, collect, sweep."""
+    """Activities that must happen on one container host and end soon: stop, collect, sweep, switch."""
     return f"crewship-host-{host}"
+
+
+def builds_queue(host: str) -> str:
+    """Builds and smoke boots, which take minutes and may be many: no stop waits behind them."""
+    return f"crewship-builds-{host}"
 
 
 def runs_queue(host: str) -> str:

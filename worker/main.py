@@ -1,7 +1,8 @@
-"""The worker: binds adapters to activities and serves four task queues until it is told to stop.
+"""The worker: binds adapters to activities and serves five task queues until it is told to stop.
 
 * ``crewship``: workflows, and activities that touch records only;
-* ``crewship-host-<host>``: what must happen on this container host and is short: builds, stop, finish, sweep;
+* ``crewship-host-<host>``: what must happen on this container host and is short: stop, finish, sweep, switch;
+* ``crewship-builds-<host>``: builds and smoke boots. Thirty of them keep no run from being stopped;
 * ``crewship-runs-<host>``: ``run_container`` alone. Its slots are the host's capacity; what is too much waits in Temporal,
   where priority and fairness can order it;
 * ``crewship-adopt-<host>``: ``run_container`` for containers that go on without a follower. They wait behind nobody.
@@ -63,7 +64,9 @@ logger = logging.getLogger(__name__)
 _GRACEFUL = timedelta(seconds=5)
 _RECORD_SLOTS = 16
 _CONTROL_SLOTS = 32
-"""Builds wait for the engine most of their time; stops must never wait for a slot."""
+"""Stops must never wait for a slot."""
+_BUILD_SLOTS = 16
+"""Builds wait for the engine most of their time."""
 _ADOPTED = 256
 """Containers that may be adopted at once: more than a host runs, so that none waits. A thread each, made when it is needed."""
 
@@ -175,7 +178,8 @@ async def workers(settings: Settings, client: Client) -> AsyncIterator[list[Work
         asyncio.create_task(reap(maintenance.sweep_containers)),
     ]
     executors = [
-        ThreadPoolExecutor(count) for count in (2 * _RECORD_SLOTS, _CONTROL_SLOTS, settings.run_capacity, _ADOPTED)
+        ThreadPoolExecutor(count)
+        for count in (2 * _RECORD_SLOTS, _CONTROL_SLOTS, settings.run_capacity, _ADOPTED, _BUILD_SLOTS)
     ]
     try:
         yield [
@@ -216,7 +220,7 @@ async def workers(settings: Settings, client: Client) -> AsyncIterator[list[Work
                 activities=[
                     containers.stop_container,
                     containers.finish_container,
-                    deployments.build_image,
+                    deployments.build_image,  # of deployments from before builds had a queue; and the next
                     deployments.smoke_boot,
                     deployments.mark_ready,
                     deployments.switch_current,
@@ -228,6 +232,15 @@ async def workers(settings: Settings, client: Client) -> AsyncIterator[list[Work
                 activity_executor=executors[1],
                 max_concurrent_activities=_CONTROL_SLOTS,
                 workflow_runner=UnsandboxedWorkflowRunner(),
+                graceful_shutdown_timeout=_GRACEFUL,
+                max_heartbeat_throttle_interval=timedelta(seconds=1),
+            ),
+            Worker(
+                client,
+                task_queue=contracts.builds_queue(settings.host),
+                activities=[deployments.build_image, deployments.smoke_boot],
+                activity_executor=executors[4],
+                max_concurrent_activities=_BUILD_SLOTS,
                 graceful_shutdown_timeout=_GRACEFUL,
                 max_heartbeat_throttle_interval=timedelta(seconds=1),
             ),

@@ -115,7 +115,7 @@ class DeployWorkflow(Logged):
                     workflow.start_activity_method(
                         step,
                         ref,
-                        task_queue=contracts.host_queue(self.deploy.host),
+                        task_queue=contracts.builds_queue(self.deploy.host),
                         heartbeat_timeout=timedelta(seconds=10),
                         start_to_close_timeout=timedelta(minutes=minutes),
                         retry_policy=BUILD_RETRY,

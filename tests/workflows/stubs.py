@@ -235,6 +235,7 @@ class ProjectStubs:
 QUEUES = (
     contracts.WORKFLOW_QUEUE,
     contracts.host_queue("test"),
+    contracts.builds_queue("test"),
     contracts.runs_queue("test"),
     contracts.adoption_queue("test"),
 )

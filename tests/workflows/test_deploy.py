@@ -13,6 +13,7 @@ from temporalio.exceptions import ApplicationError
 
 from crewship import temporal
 from crewship.contracts import (
+    WORKFLOW_QUEUE,
     CancelInput,
     DeployInput,
     DeploymentRef,
@@ -24,6 +25,7 @@ from crewship.contracts import (
     RollbackInput,
     RollbackResult,
     StepResult,
+    builds_queue,
     host_queue,
 )
 from crewship.errors import Unavailable
@@ -91,6 +93,21 @@ async def test_a_cancel_between_two_steps_begins_no_other(client: Client, servin
     assert [e.type for e in events] == ["build.failed", "deployment.failed"]
     assert stubs.steps[-1] == step
     await replay(DeployWorkflow, history)
+
+
+async def test_builds_have_a_queue_of_their_own(client: Client, serving: Serving) -> None:
+    """However many there are, a run is stopped, and collected, by a queue that they are not in."""
+    async with serving(DeployStubs().all()):
+        handle, _, _ = await deploy(client)
+        history = await handle.fetch_history()
+    scheduled = [event.activity_task_scheduled_event_attributes for event in history.events]
+    queues = {each.activity_type.name: each.task_queue.name for each in scheduled if each.activity_type.name}
+    assert queues == {
+        "build_image": builds_queue("test"),
+        "smoke_boot": builds_queue("test"),
+        "mark_ready": host_queue("test"),
+        "close_deployment": WORKFLOW_QUEUE,
+    }
 
 
 async def begun(client: Client, host: str = "test") -> Any:
