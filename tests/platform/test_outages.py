@@ -126,7 +126,7 @@ def fragile(tmp_path_factory: pytest.TempPathFactory, store: Minio, relay: Relay
 
 def leave_a_stray(platform: CrewshipDev) -> None:
     """What an outage of the engine leaves of a spare that was being made, a moment before the worker stops."""
-    [spare] = until(lambda: [found for found in platform.containers(SPARE_PREFIX) if found.status == "running"])
+    spare, *_ = until(lambda: [found for found in platform.containers(SPARE_PREFIX) if found.status == "running"])
     client = docker.from_env()
     try:
         client.containers.create(spare.image, name=f"{SPARE_PREFIX}stray-{platform.instance}", labels=spare.labels)
