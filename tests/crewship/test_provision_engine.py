@@ -5,6 +5,7 @@ import os
 import secrets
 import shutil
 import signal
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -171,3 +172,5 @@ def test_an_engine_that_cannot_start_is_told_with_its_log(tmp_path: Path, short:
             process.terminate()
             process.wait()
         engine._started.clear()
+        # A daemon mounts its root on itself, and one that could not start leaves that.
+        subprocess.run(["umount", tmp_path / "data"], capture_output=True)
