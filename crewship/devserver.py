@@ -243,7 +243,9 @@ class DevServer:
                 return False
             return await asyncio.to_thread(temporal.is_serving, binary, f"{LOOPBACK}:{port}")
 
-        return ChildSpec("temporal", command, self._log("temporal"), serves, folder=self._options.data)
+        return ChildSpec(
+            "temporal", command, self._log("temporal"), serves, folder=self._options.data, is_stuck=Interrupted()
+        )
 
     def _module(self, name: str, env: Mapping[str, str], is_ready: Callable[[ChildLog], Awaitable[bool]]) -> ChildSpec:
         return ChildSpec(
@@ -293,6 +295,28 @@ class DevServer:
         if settings.build_ca_bundle is None and Path(bundle).is_file():
             env["CREWSHIP_BUILD_CA_BUNDLE"] = bundle
         return env
+
+
+class Interrupted:
+    """Whether Temporal's database connection is interrupted for good, by what it logs.
+
+    Its development server has one connection to SQLite, and a call that its caller gives up in the wrong moment leaves that one
+    in a state in which every further statement is interrupted: a defect of the driver, met with queries that timed out while
+    there was no worker. It would say that it is healthy, and do nothing. PostgreSQL has no part of this.
+    """
+
+    _WORDS, _MANY, _LOOKS = b"interrupted (9)", 5, 2
+
+    def __init__(self) -> None:
+        self._bad_looks = 0
+
+    def __call__(self, log: ChildLog) -> bool:
+        is_bad = log.news().count(self._WORDS) >= self._MANY
+        self._bad_looks = self._bad_looks + 1 if is_bad else 0
+        if self._bad_looks < self._LOOKS:
+            return False
+        self._bad_looks = 0
+        return True
 
 
 def _says(words: bytes) -> Callable[[ChildLog], Awaitable[bool]]:

@@ -25,6 +25,8 @@ _HEALTHY_SECONDS = 60.0
 """A child that lived so long was well: the next restart is quick again."""
 _ROTATE_BYTES = 16 << 20
 _SHOWN_LINES = 12
+_LOOK_SECONDS = 2.0
+_NEWS_BYTES = 4 << 20
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 
@@ -42,6 +44,8 @@ class ChildSpec:
         folder: Its working directory.
         ready_seconds: How long it may take to become ready.
         stop_seconds: Between SIGTERM and SIGKILL.
+        is_stuck: Asked every two seconds whether it will not get well by itself, given its log; then it is killed, and started
+            again as if it had died.
     """
 
     name: str
@@ -52,6 +56,7 @@ class ChildSpec:
     folder: Path | None = None
     ready_seconds: float = 60.0
     stop_seconds: float = 15.0
+    is_stuck: Callable[["ChildLog"], bool] | None = None
 
 
 class ChildFailed(CrewshipError):
@@ -65,11 +70,19 @@ class ChildLog:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._start = path.stat().st_size if path.exists() else 0
+        self._start = self._seen = path.stat().st_size if path.exists() else 0
 
     def has(self, words: bytes) -> bool:
         """Whether ``words`` stand in it."""
         return words in self._read()
+
+    def news(self) -> bytes:
+        """What was added since it was asked this the last time."""
+        with self.path.open("rb") as file:
+            file.seek(self._seen)
+            added = file.read(_NEWS_BYTES)
+        self._seen += len(added)
+        return added
 
     def last_lines(self) -> str:
         """Its end, indented, for an error."""
@@ -175,7 +188,7 @@ class Child:
         while True:
             assert self._process is not None
             began = time.monotonic()
-            code = await self._process.wait()
+            code = await self._ended(self._process)
             if time.monotonic() - began > _HEALTHY_SECONDS:
                 pause = _FIRST_PAUSE_SECONDS
             self._say(
@@ -191,6 +204,17 @@ class Child:
                 self.kill()
             else:
                 self._say(f"{self.spec.name} runs again")
+
+    async def _ended(self, process: asyncio.subprocess.Process) -> int:
+        """Its exit code, once it has ended or was killed for being stuck."""
+        while self.spec.is_stuck is not None:
+            with contextlib.suppress(TimeoutError):
+                return await asyncio.wait_for(process.wait(), _LOOK_SECONDS)
+            if self.spec.is_stuck(self._log):
+                self._say(f"{self.spec.name} does not get well by itself: it is killed (log: {self.spec.log})")
+                self.kill()
+                break
+        return await process.wait()
 
 
 def _how_it_ended(code: int) -> str:

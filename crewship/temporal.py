@@ -12,7 +12,8 @@ from datetime import timedelta
 from typing import Any, TypeVar
 
 from temporalio.api.common.v1 import WorkflowExecution
-from temporalio.api.workflowservice.v1 import DeleteWorkflowExecutionRequest
+from temporalio.api.errordetails.v1 import NamespaceNotFoundFailure
+from temporalio.api.workflowservice.v1 import DeleteWorkflowExecutionRequest, DescribeNamespaceRequest
 from temporalio.client import (
     Client,
     WithStartWorkflowOperation,
@@ -95,13 +96,12 @@ async def connect(settings: Settings, *, lazy: bool = True) -> Client:
 
 
 async def check(client: Client) -> None:
-    """Raise ``Unavailable`` unless the workflow engine answers within two seconds."""
+    """Raise ``Unavailable`` unless the workflow engine answers within two seconds, with what its database has."""
+    asked = DescribeNamespaceRequest(namespace=client.namespace)
     try:
-        alive = await asyncio.wait_for(client.service_client.check_health(timeout=timedelta(seconds=2)), 2)
+        await asyncio.wait_for(client.workflow_service.describe_namespace(asked, timeout=timedelta(seconds=2)), 2)
     except (RPCError, RuntimeError, TimeoutError) as error:
         raise _unavailable() from error
-    if not alive:
-        raise _unavailable()
 
 
 async def admit_run(client: Client, run: RunInput) -> None:
@@ -399,13 +399,20 @@ async def _call(call: Awaitable[T]) -> T:
     except WorkflowAlreadyStartedError:
         raise
     except RPCError as error:
-        if error.status == RPCStatusCode.NOT_FOUND:
+        if error.status == RPCStatusCode.NOT_FOUND and not _lacks_namespace(error):
             raise NotFound("No such workflow") from error
-        if error.status in _DOWN:
+        if error.status in _DOWN or error.status == RPCStatusCode.NOT_FOUND:
             raise _unavailable() from error
         raise
     except (RuntimeError, TimeoutError) as error:  # lazy connect: refused surfaces as RuntimeError
         raise _unavailable() from error
+
+
+def _lacks_namespace(error: RPCError) -> bool:
+    """Whether it is the namespace that was not found, so that nothing is known of the workflow. A server that has just come up,
+    or whose database does not answer, says so of every namespace."""
+    status = error.grpc_status
+    return any(detail.Is(NamespaceNotFoundFailure.DESCRIPTOR) for detail in status.details)
 
 
 def _what_is_away(error: BaseException | None) -> str | None:

@@ -18,9 +18,10 @@ from typing import Any
 import pytest
 
 from crewship.db import migrate, open_database, session
-from crewship.devserver import DevOptions
+from crewship.devserver import DevOptions, Interrupted
 from crewship.devstate import PortInUse, check_port, valid_key
 from crewship.keys import find_key, store_first_key
+from crewship.processes import ChildLog
 from crewship.provision.temporal import find_temporal
 from crewship.settings import Settings
 from tests.fixtures.servers import free_port
@@ -328,3 +329,21 @@ def test_a_lost_key_file_is_replaced_by_a_valid_key(tmp_path: Path) -> None:
 )
 def test_its_address_is_one_that_a_client_can_use(host: str, url: str) -> None:
     assert DevOptions(Path("/srv"), host=host).url == url
+
+
+def test_temporals_database_is_interrupted_for_good_when_it_goes_on_being(tmp_path: Path) -> None:
+    path = tmp_path / "temporal.log"
+    path.write_text("Error: interrupted (9)\n" * 100)  # of the process before
+    log, is_stuck = ChildLog(path), Interrupted()
+
+    def looks(times: int) -> bool:
+        with path.open("a") as file:
+            file.write("Error: interrupted (9)\n" * times)
+        return is_stuck(log)
+
+    assert not looks(0)
+    assert not looks(50)
+    assert not looks(1)  # a call was given up, and no more
+    assert not looks(50)
+    assert looks(50)
+    assert not looks(0)

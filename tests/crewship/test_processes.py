@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from crewship import processes
 from crewship.processes import Child, ChildFailed, ChildLog, ChildSpec
 
 WAITS = "import signal, sys; print('up', flush=True); signal.pause()"
@@ -123,3 +124,25 @@ async def test_what_it_started_ends_with_it(tmp_path: Path) -> None:
     await ended.wait()
     loop.remove_reader(watched)
     os.close(watched)
+
+
+async def test_one_that_is_stuck_is_killed_and_started_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "_LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(processes, "_FIRST_PAUSE_SECONDS", 0.05)
+    program = (
+        "import os, signal; print('up', flush=True)\n"
+        f"if not os.path.exists({str(tmp_path / 'seen')!r}): print('stuck', flush=True)\n"
+        f"open({str(tmp_path / 'seen')!r}, 'w').close()\n"
+        "signal.pause()"
+    )
+    said: list[str] = []
+    child = Child(spec(tmp_path, program, is_stuck=lambda log: b"stuck" in log.news()), said.append)
+    await child.start()
+    async with asyncio.timeout(20):
+        while not said or not said[-1].endswith("runs again"):
+            await asyncio.sleep(0.01)
+    assert "does not get well by itself" in said[0]
+    pid = child.pid
+    await asyncio.sleep(0.2)
+    assert child.pid == pid  # and not once more
+    await child.stop()

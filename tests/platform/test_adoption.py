@@ -1,11 +1,17 @@
 """Processes of the platform are killed in the middle of runs: no line is lost or doubled, and no crew runs twice."""
 
+import asyncio
+import random
 import threading
 import time
+from datetime import timedelta
 from typing import Any, Literal
 
 import httpx
 import pytest
+from temporalio.api.workflowservice.v1 import ListNamespacesRequest
+from temporalio.client import Client
+from temporalio.service import RPCError
 
 from crewship.events import verify
 from tests.fixtures.platform import CrewshipDev, until
@@ -64,6 +70,38 @@ def test_killed_in_the_middle(platform: CrewshipDev, probe: str, part: Literal["
     platform.kill(part)
     until(lambda: _is_ready(platform), 60)
     whole(platform, run_id, reader)
+
+
+def test_temporals_database_is_interrupted_for_good(platform: CrewshipDev, probe: str) -> None:
+    """What calls that are given up can do to Temporal's development server; when this cannot be made to happen any more, its
+    driver is mended, and ``crewship.devserver.Interrupted`` can go."""
+    run_id = platform.start_run(probe, {"do": "tick", "count": TICKS, "seconds": 0.1})
+    reader = ResumingReader(platform, run_id)
+    until(lambda: len(reader.lines) > 5)
+    asyncio.run(interrupt(platform.temporal_address))
+    until(lambda: "temporal does not get well by itself" in platform.last_words(), 30)
+    until(lambda: _is_ready(platform), 60)
+    whole(platform, run_id, reader)
+    assert platform.run(probe)["status"] == "succeeded"
+
+
+async def interrupt(address: str) -> None:
+    """Give calls up until nothing else is heard from Temporal's database."""
+    client = await Client.connect(address)
+    asked = ListNamespacesRequest(page_size=10)
+
+    async def call(seconds: float) -> bool:
+        try:
+            await client.workflow_service.list_namespaces(asked, timeout=timedelta(seconds=seconds))
+        except RPCError as error:
+            return "interrupted (9)" in error.message
+        return False
+
+    async with asyncio.timeout(60):
+        while True:
+            await asyncio.gather(*(call(random.uniform(0.0003, 0.006)) for _ in range(16)))
+            if all([await call(2) for _ in range(5)]):
+                return
 
 
 def test_the_worker_is_killed(platform: CrewshipDev, probe: str) -> None:
