@@ -302,7 +302,7 @@ class Interrupted:
 
     Its development server has one connection to SQLite, and a call that its caller gives up in the wrong moment leaves that one
     in a state in which every further statement is interrupted: a defect of the driver, met with queries that timed out while
-    there was no worker. It would say that it is healthy, and do nothing. PostgreSQL has no part of this.
+    there was no worker (ADR 0030). It would say that it is healthy, and do nothing. PostgreSQL has no part of this.
     """
 
     _WORDS, _MANY, _LOOKS = b"interrupted (9)", 5, 2
