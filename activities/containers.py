@@ -37,7 +37,9 @@ from activities.run_records import LaunchedElsewhere, RunRecords
 from activities.run_spec import RunSpec, is_restricted, load_run
 from activities.slots import Slots
 from activities.spares import Spare, Spares
+from activities.stopping import Stopping
 from activities.stops import Stops
+from crewship.clock import now_ms
 from crewship.contracts import (
     EPOCHS,
     LET_GO,
@@ -67,10 +69,6 @@ from crewship.tail import TailPublisher
 
 logger = logging.getLogger(__name__)
 
-KILL_SECONDS = 10.0
-"""How long the engine may take to end a killed container; 0.1 s is usual."""
-ADOPTION_SECONDS = 15.0
-"""In which a container whose worker was killed has a follower again: five missed beats, and the retry."""
 DESCRIBED_SECONDS = 5.0
 """How long a run's end waits for its isolation to be recorded; it takes milliseconds, and was begun when the run was."""
 _SETTLE_SECONDS = 0.5
@@ -83,10 +81,6 @@ def _epoch(attempt: int, *, after: int = 0, announces: bool = False) -> int:
     return base + (EPOCHS // 2 if announces else 0) + activity.info().attempt
 
 
-def now_ms() -> int:
-    return time.time_ns() // 1_000_000
-
-
 @dataclass
 class _Ending:
     """What the platform itself did to the container."""
@@ -95,31 +89,6 @@ class _Ending:
     log_limit: bool = False
     sigterm_at_ms: int | None = None
     sigkill_at_ms: int | None = None
-
-
-class _Sent:
-    """What a stop has sent to its container; told with the heartbeats before it is, for an attempt after one that was killed."""
-
-    def __init__(self) -> None:
-        told = activity.info().heartbeat_details
-        self.so_far = StopResult.model_validate(told[0]) if told else StopResult(found=False)
-
-    def kill(self, engine: Engine, name: str, signal: str) -> bool:
-        """Whether there was somebody to send it to."""
-        before, field = self.so_far, f"{signal.lower()}_at_ms"
-        self._tell(before.model_copy(update={"found": True, field: getattr(before, field) or now_ms()}))
-        try:
-            if engine.kill(name, signal):
-                return True
-        except Unavailable:
-            self._tell(before)
-            raise
-        self._tell(before)
-        return False
-
-    def _tell(self, so_far: StopResult) -> None:
-        self.so_far = so_far
-        activity.heartbeat(so_far)
 
 
 class ContainerActivities:
@@ -201,31 +170,12 @@ class ContainerActivities:
         """
         if not self._stops.request(stop.run_id):  # its supervisor alone is left, and goes when the run is closed
             return StopResult(found=False)
-        sent = _Sent()
+        name = container_name(stop.run_id, stop.attempt)
+        stopping = Stopping(self._engine, name, lambda: self._attempts.is_at_work(stop.run_id))
         try:
-            with Pulse(details=lambda: (sent.so_far,)):
-                self._stop(stop, container_name(stop.run_id, stop.attempt), sent)
-        except ContainerMissing:
-            pass
+            return stopping.stop(stop.grace_seconds, force=stop.force)
         except Unavailable as error:
             raise ApplicationError(error.detail, type="Unavailable") from error
-        return sent.so_far
-
-    def _stop(self, stop: StopInput, name: str, sent: "_Sent") -> None:
-        if not stop.force and (not sent.kill(self._engine, name, "SIGTERM") or self._ended_in_time(stop, name)):
-            return
-        if sent.kill(self._engine, name, "SIGKILL"):
-            self._engine.wait(name, KILL_SECONDS)
-
-    def _ended_in_time(self, stop: StopInput, name: str) -> bool:
-        """Whether the container ended within the grace.
-
-        A worker that has just begun may not follow it yet. Then the crew can be gone and the supervisor still there: it
-        waits for somebody to take what the crew said last.
-        """
-        if self._engine.wait(name, stop.grace_seconds):
-            return True
-        return not self._attempts.is_at_work(stop.run_id) and self._engine.wait(name, ADOPTION_SECONDS)
 
     @activity.defn(no_thread_cancel_exception=True)
     def finish_container(self, finish: FinishInput) -> FinishResult:

@@ -1,5 +1,6 @@
 """Times as the product writes them: RFC 3339, UTC, milliseconds."""
 
+import time
 from datetime import UTC, datetime
 
 
@@ -24,6 +25,11 @@ def utc(moment: datetime) -> datetime:
 def from_ms(milliseconds: int) -> datetime:
     """The time that many milliseconds after the epoch."""
     return datetime.fromtimestamp(milliseconds / 1000, UTC)
+
+
+def now_ms() -> int:
+    """Whole milliseconds since the epoch."""
+    return time.time_ns() // 1_000_000
 
 
 def duration_ms(start: datetime, end: datetime) -> int:

@@ -26,7 +26,7 @@ from crewship.attached import Attached
 from crewship.boots import boot_command, container_limits
 from crewship.build_secrets import INDEX_NAMES, NONE, BuildSecrets
 from crewship.builds import BuiltImage, app_image
-from crewship.clock import from_ms, now, rfc3339
+from crewship.clock import from_ms, now, now_ms, rfc3339
 from crewship.config import DeploymentConfig
 from crewship.contracts import ContainerFacts, EndFacts, ResultFacts, RunError, RunLimits, RunStatus, StopResult
 from crewship.docker_engine import APP, DockerEngine
@@ -340,7 +340,7 @@ class _Followed:
             log_limit=self._log_bytes > self._limits.log.value,
             sigterm_at_ms=self._sigterm_at_ms,
             started_at_ms=self._started_at_ms,
-            ended_at_ms=self._ended_at_ms or (end.result_at_ms if end else None) or _now_ms(),
+            ended_at_ms=self._ended_at_ms or (end.result_at_ms if end else None) or now_ms(),
             limits=self._limits,
         )
 
@@ -390,7 +390,7 @@ class _Followed:
             with contextlib.suppress(ContainerMissing, Unavailable):
                 if kill_at is None and (stop.asked.is_set() or is_late or is_over):
                     kill_at = time.monotonic() + grace_seconds
-                    at_ms = _now_ms()
+                    at_ms = now_ms()
                     if stop.asked.is_set():
                         self.stopped = StopResult(found=True, sigterm_at_ms=at_ms)
                     else:
@@ -399,16 +399,12 @@ class _Followed:
                 elif kill_at is not None and (stop.forced.is_set() or time.monotonic() > kill_at):
                     kill_at = float("inf")
                     if self.stopped is not None:
-                        self.stopped = self.stopped.model_copy(update={"sigkill_at_ms": _now_ms()})
+                        self.stopped = self.stopped.model_copy(update={"sigkill_at_ms": now_ms()})
                     self._engine.kill(self._container, "SIGKILL")
 
 
 def _command(op: str, n: int) -> bytes:
     return json.dumps({"op": op, "n": n, "epoch": 1}).encode() + b"\n"
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000
 
 
 def _time(milliseconds: int | None) -> str | None:

@@ -77,10 +77,13 @@ class ChildLog:
         return words in self._read()
 
     def news(self) -> bytes:
-        """What was added since it was asked this the last time."""
-        with self.path.open("rb") as file:
-            file.seek(self._seen)
-            added = file.read(_NEWS_BYTES)
+        """What was added since it was asked this the last time; nothing where somebody has taken the file away."""
+        try:
+            with self.path.open("rb") as file:
+                file.seek(self._seen)
+                added = file.read(_NEWS_BYTES)
+        except FileNotFoundError:
+            return b""
         self._seen += len(added)
         return added
 

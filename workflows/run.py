@@ -337,9 +337,7 @@ class RunWorkflow(Logged):
                     summary=summary,
                 )
             )
-        except (
-            FailureError
-        ):  # a local activity's comes wrapped in an ActivityError or as it is, when replayed in another way
+        except FailureError:  # it comes wrapped in an ActivityError, or as it is, and when replayed in another way
             return False
         return True
 

@@ -136,13 +136,25 @@ async def test_one_that_is_stuck_is_killed_and_started_again(tmp_path: Path, mon
         "signal.pause()"
     )
     said: list[str] = []
-    child = Child(spec(tmp_path, program, is_stuck=lambda log: b"stuck" in log.news()), said.append)
+    looks: list[bool] = []
+
+    def is_stuck(log: ChildLog) -> bool:
+        looks.append(b"stuck" in log.news())
+        return looks[-1]
+
+    child = Child(spec(tmp_path, program, is_stuck=is_stuck), said.append)
     await child.start()
     async with asyncio.timeout(20):
         while not said or not said[-1].endswith("runs again"):
             await asyncio.sleep(0.01)
-    assert "does not get well by itself" in said[0]
-    pid = child.pid
-    await asyncio.sleep(0.2)
-    assert child.pid == pid  # and not once more
+        assert "does not get well by itself" in said[0]
+        pid, seen = child.pid, len(looks)
+        while len(looks) < seen + 3:  # and not once more
+            await asyncio.sleep(0.01)
+    assert child.pid == pid
+    assert looks.count(True) == 1
+    (tmp_path / "logs" / "thing.log").unlink()
+    async with asyncio.timeout(20):
+        while len(looks) < seen + 5:  # nor does it end what keeps the child alive
+            await asyncio.sleep(0.01)
     await child.stop()
