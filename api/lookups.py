@@ -3,7 +3,7 @@
 from sqlmodel import Session
 
 from api.auth import Caller
-from crewship.config import normalized_name
+from crewship.config_file import normalized_name
 from crewship.errors import Conflict, InvalidConfig, InvalidRequest, NotFound
 from crewship.models import Deployment, Project, Run
 

@@ -4,7 +4,7 @@ import re
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -13,6 +13,10 @@ from cli.options import Globals, choose_project, config_text, connect, pick
 if TYPE_CHECKING:
     from cli.build import BuildView
     from cli.client import Client
+
+
+_UNCHECKED_BYTES: Final = 1 << 20
+"""What is packed and sent in less time than it takes to load what checks the values in ``crewship.toml``; the platform does."""
 
 
 def deploy(
@@ -75,7 +79,7 @@ def deploy(
     if text is None:
         where = "this folder" if path in (None, ".") else str(folder)
         raise InvalidConfig(f"there is no crewship.toml in {where}", hint=f"crewship init{_argument(path)} writes one")
-    from crewship.config import deployment_names
+    from crewship.config_file import deployment_names
 
     names = deployment_names(text)
     if all_:
@@ -107,13 +111,17 @@ def deploy_one(
     from cli.pack import pack
     from cli.screen import Screen
     from cli.upload import send
-    from crewship.config import load, project_name
+    from crewship.config_file import choose, project_name
 
     began = time.monotonic()
-    config = load(text, name)
+    exclude = choose(text, name).table["build"].get("exclude", [])
+    if not (isinstance(exclude, list) and all(isinstance(pattern, str) for pattern in exclude)):
+        _check(text, name)
     target = project or project_name(folder, name)
     with Screen(lambda: "packing"):
-        packed = pack(folder, config)
+        packed = pack(
+            folder, exclude, before=lambda size_bytes: _check(text, name) if size_bytes > _UNCHECKED_BYTES else None
+        )
     try:
         for warning in packed.warnings:
             say_warning(warning)
@@ -140,6 +148,13 @@ def deploy_one(
     if interrupted:
         raise typer.Exit(130)
     return bool(found["status"] == "ready")
+
+
+def _check(text: bytes, name: str | None) -> None:
+    """Refuse a config that the platform would refuse."""
+    from crewship.config import load
+
+    load(text, name)
 
 
 def follow_build(
@@ -330,7 +345,7 @@ def projects_of(folder: Path) -> list[str]:
     Raises:
         InvalidConfig: it cannot be read.
     """
-    from crewship.config import deployment_names, project_name
+    from crewship.config_file import deployment_names, project_name
 
     text = config_text(folder)
     if text is None:
@@ -341,7 +356,7 @@ def projects_of(folder: Path) -> list[str]:
 
 def choose_here(project: str) -> bool:
     """Whether commands in this folder mean ``project`` without being told."""
-    from crewship.config import project_name
+    from crewship.config_file import project_name
     from crewship.errors import CrewshipError
 
     try:

@@ -28,7 +28,7 @@ def set_env(
     pairs: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="K=V", help="Name and value; of a name alone the value is asked for, or read from stdin."
+            metavar="K=V...", help="Name and value; of a name alone the value is asked for, or read from stdin."
         ),
     ] = None,
     from_file: Annotated[
@@ -126,7 +126,7 @@ def list_env(
 @app.command("unset")
 def unset_env(
     ctx: typer.Context,
-    names: Annotated[list[str], typer.Argument(metavar="K", help="Their names.")],
+    names: Annotated[list[str], typer.Argument(metavar="K...", help="Their names.")],
     build: Build = False,
     project: Project = None,
     name: Name = None,

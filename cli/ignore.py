@@ -6,6 +6,7 @@ would do, and is tested against it.
 """
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from re import Pattern
 
@@ -21,7 +22,7 @@ class GitIgnore:
         InvalidSource: a pattern cannot be understood; names ``where`` it is.
     """
 
-    def __init__(self, base: str, lines: list[str], where: str) -> None:
+    def __init__(self, base: str, lines: Sequence[str], where: str) -> None:
         self._base = base
         self._rules = [rule for line in lines if (rule := _rule(line, where)) is not None]
         self.brings_back = any(not rule.ignores for rule in self._rules)

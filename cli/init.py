@@ -39,7 +39,8 @@ def init(
     """
     from cli.detect import candidates, facts, framework_of, python_version
     from cli.output import say, say_done, say_next, say_warning
-    from crewship.config import load, project_name
+    from crewship.config import load
+    from crewship.config_file import project_name
     from crewship.errors import Conflict, InvalidConfig, Usage
 
     if template is not None:

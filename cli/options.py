@@ -74,7 +74,7 @@ def choose_project(project: str | None, name: str | None, folder: Path | None = 
         Usage: the folder has several named deployments and nobody to ask which.
         InvalidConfig: its ``crewship.toml`` cannot be read.
     """
-    from crewship.config import deployment_names, load, normalized_name, project_name
+    from crewship.config_file import choose, deployment_names, normalized_name, project_name
 
     if project:
         return ProjectChoice(project, guessed=False)
@@ -86,7 +86,7 @@ def choose_project(project: str | None, name: str | None, folder: Path | None = 
     if names:
         return ProjectChoice(project_name(folder, name or pick(names)), guessed=False)
     if name:
-        load(text, name)  # says that there is no such table
+        choose(text, name)  # says that there is no such table
     return ProjectChoice(project_name(folder), guessed=True)
 
 

@@ -14,14 +14,14 @@ import os
 import stat
 import tarfile
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import BinaryIO, Final, cast
 
 from cli.ignore import DockerIgnore, GitIgnore
-from crewship.config import FILE_NAME, DeploymentConfig
+from crewship.config_file import FILE_NAME
 from crewship.errors import CrewshipError, InvalidConfig, InvalidSource, TooLarge
 from crewship.source import Limits, case_warnings, validated_name
 from crewship.tar_stream import mebibytes, shown
@@ -48,14 +48,22 @@ class Packed:
     """The largest files with their sizes, a line each."""
 
 
-def pack(folder: Path, config: DeploymentConfig, *, target: Path | None = None, limits: Limits | None = None) -> Packed:
+def pack(
+    folder: Path,
+    exclude: Sequence[str],
+    *,
+    target: Path | None = None,
+    limits: Limits | None = None,
+    before: Callable[[int], object] = lambda size_bytes: None,
+) -> Packed:
     """Pack the project in ``folder``.
 
     Args:
         folder: The project's root, which has crewship.toml.
-        config: What that says of the deployment.
+        exclude: ``[build] exclude`` of the deployment.
         target: Where the archive goes; None: a temporary file, which is the caller's to delete.
         limits: How large it may be; None: the platform's defaults.
+        before: Called with the files' size, in bytes, before they are packed.
 
     Raises:
         InvalidConfig: there is no crewship.toml.
@@ -65,7 +73,7 @@ def pack(folder: Path, config: DeploymentConfig, *, target: Path | None = None, 
     limits = limits or Limits()
     if not (folder / FILE_NAME).is_file():
         raise InvalidConfig(f"There is no {FILE_NAME} in {folder}.", hint="`crewship init` writes one.")
-    walk = _Walk(folder, config.build.exclude)
+    walk = _Walk(folder, exclude)
     walk.run()
     found = sorted(walk.found, key=lambda file: os.fsencode(file.name))
     for file in found:
@@ -73,6 +81,7 @@ def pack(folder: Path, config: DeploymentConfig, *, target: Path | None = None, 
     size_bytes = sum(file.size_bytes for file in found)
     if size_bytes > limits.unpacked_bytes or len(found) > limits.files:
         raise _too_large(f"has {len(found):,} files of {mebibytes(size_bytes)}", found)
+    before(size_bytes)
     if target is None:
         descriptor, name = tempfile.mkstemp(prefix="crewship-", suffix=".tar.gz")
         os.close(descriptor)
@@ -124,7 +133,7 @@ class _Folder:
 class _Walk:
     """Finds a project's files."""
 
-    def __init__(self, root: Path, exclude: list[str]) -> None:
+    def __init__(self, root: Path, exclude: Sequence[str]) -> None:
         self.found: list[_File] = []
         self.warnings: list[str] = []
         self._root = Path(os.path.realpath(root))

@@ -63,7 +63,8 @@ def run(
       crewship run --local --env-file .env --download out
     """
     from cli.env import read_file, read_pairs
-    from crewship.config import deployment_names, load, project_name
+    from crewship.config import load
+    from crewship.config_file import deployment_names, project_name
     from crewship.errors import InvalidConfig, Usage
 
     if not local:
@@ -149,7 +150,7 @@ def _run(
     deployment = new_deployment_id()
     with tempfile.TemporaryDirectory(prefix="crewship-local-") as scratch:
         with Screen(lambda: "packing"):
-            packed = pack(folder, config, target=Path(scratch, "source.tar.gz"))
+            packed = pack(folder, config.build.exclude, target=Path(scratch, "source.tar.gz"))
         for warning in packed.warnings:
             say_warning(warning)
         if config.network.mode == "allow":

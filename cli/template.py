@@ -14,7 +14,7 @@ from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
 
-from crewship.config import normalized_name
+from crewship.config_file import normalized_name
 from crewship.errors import Conflict, Usage
 
 _RENAMED = {"gitignore": ".gitignore"}

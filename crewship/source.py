@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from crewship.config import FILE_NAME
+from crewship.config_file import FILE_NAME
 from crewship.errors import InvalidConfig, InvalidSource, TooLarge
 from crewship.tar_stream import HOW_TO_PACK, Limits, TarStream, mebibytes, shown
 

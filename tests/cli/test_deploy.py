@@ -14,6 +14,7 @@ import pytest
 from cli import upload
 from tests.cli.platform import Log, Platform, problem, step
 
+CHECKOUT = {"PYTHONPATH": str(Path(__file__).parents[2])}
 TABLE = 'framework = "python"\nentrypoint = "main:kickoff"\n'
 
 
@@ -107,6 +108,28 @@ def test_another_folder_and_project(crewship: Any, platform: Platform, project: 
     assert result.exit_code == 0
     assert platform.uploads[0][0] == "other"
     assert result.stderr.splitlines()[-1] == "  run it: crewship invoke -p other --stream"
+
+
+def test_a_small_project_is_checked_by_the_platform_alone(platform: Platform, project: Path) -> None:
+    """What checks the values takes longer to load than to send them."""
+    code = "import sys, cli.main\ntry: cli.main.main()\nexcept SystemExit: pass\nprint('pydantic' in sys.modules)"
+    command = [sys.executable, "-c", code, "deploy"]
+    done = subprocess.run(command, cwd=project, env=os.environ | CHECKOUT, capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n", done.stderr
+    assert len(platform.uploads) == 1
+
+
+@pytest.mark.parametrize("what", ["a large project", "a list of no patterns"])
+def test_a_mistake_is_found_here(crewship: Any, platform: Platform, project: Path, what: str) -> None:
+    """Before it is packed and sent."""
+    mistake = "smoke = 1" if what == "a large project" else "exclude = [1]"
+    (project / "crewship.toml").write_text(f"[deployment]\n{TABLE}[build]\n{mistake}\n")
+    if what == "a large project":
+        (project / "data.bin").write_bytes(bytes(2 << 20))
+    result = crewship("deploy")
+    assert result.exit_code == 1
+    assert "crewship.toml, line 5" in result.stderr
+    assert not platform.uploads
 
 
 def test_named_deployments(crewship: Any, platform: Platform, project: Path) -> None:
@@ -298,7 +321,7 @@ def test_ctrl_c_cancels_the_build(platform: Platform, project: Path) -> None:
     platform.on_build_cancel = cancel
     with subprocess.Popen(
         [sys.executable, "-m", "cli.main", "deploy"], cwd=project, stderr=subprocess.PIPE, text=True,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        env=os.environ | CHECKOUT,
     ) as process:  # fmt: skip
         assert process.stderr is not None
         assert process.stderr.readline().startswith("Deploying research-crew")

@@ -15,7 +15,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cli.pack import Packed, pack
-from crewship.config import DeploymentConfig
 from crewship.errors import CrewshipError, InvalidConfig, InvalidSource, TooLarge
 from crewship.source import Limits, check
 
@@ -38,10 +37,7 @@ def write(folder: Path, *names: str, **contents: str) -> None:
 
 
 def packed(project: Path, *exclude: str, limits: Limits | None = None) -> Packed:
-    config = DeploymentConfig.model_validate(
-        {"framework": "python", "entrypoint": "crew:kickoff", "build": {"exclude": list(exclude)}}
-    )
-    return pack(project, config, target=project.parent / "source.tar.gz", limits=limits)
+    return pack(project, exclude, target=project.parent / "source.tar.gz", limits=limits)
 
 
 def names(project: Path, *exclude: str) -> list[str]:
@@ -68,8 +64,7 @@ def test_an_archive_is_what_the_server_accepts(project: Path) -> None:
 
 
 def test_without_a_target_it_is_a_temporary_file(project: Path) -> None:
-    config = DeploymentConfig.model_validate({"framework": "python", "entrypoint": "a:b"})
-    archive = pack(project, config)
+    archive = pack(project, ())
     try:
         assert archive.path.name.endswith(".tar.gz")
         assert archive.sha256 == packed(project).sha256
@@ -291,18 +286,16 @@ class TestRefusals:
             packed(project)
 
     def test_a_disk_that_cannot_be_written_to(self, project: Path) -> None:
-        config = DeploymentConfig.model_validate({"framework": "python", "entrypoint": "a:b"})
         with pytest.raises(CrewshipError, match="The archive cannot be written"):
-            pack(project, config, target=project / "no" / "folder" / "x.tar.gz")
+            pack(project, (), target=project / "no" / "folder" / "x.tar.gz")
 
     def test_a_target_that_is_no_file_is_not_removed(self, project: Path) -> None:
-        config = DeploymentConfig.model_validate({"framework": "python", "entrypoint": "a:b"})
         pipe = project.parent / "pipe"
         os.mkfifo(pipe)
         reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
         try:
             with pytest.raises(TooLarge):
-                pack(project, config, target=pipe, limits=Limits(packed_bytes=10))
+                pack(project, (), target=pipe, limits=Limits(packed_bytes=10))
         finally:
             os.close(reader)
         assert pipe.exists()

@@ -11,7 +11,8 @@ import pytest
 from cli.detect import candidates
 from cli.pack import pack
 from cli.template import class_name, names, package_name
-from crewship.config import load, project_name
+from crewship.config import load
+from crewship.config_file import project_name
 from crewship.dependencies import find
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -38,7 +39,7 @@ def test_a_project_is_made(crewship: Any, tmp_path: Path, template: str) -> None
         if path.suffix == ".py":
             ast.parse(text)
     assert {".gitignore", "README.md"} <= {path.name for path in files}
-    packed = pack(folder, config, target=tmp_path / "source.tar.gz")
+    packed = pack(folder, config.build.exclude, target=tmp_path / "source.tar.gz")
     assert packed.files == len(files)
     assert find(folder).file is not None
     assert result.stderr.splitlines()[1:] == [

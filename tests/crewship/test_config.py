@@ -8,14 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crewship.config import (
+    BuildConfig,
     DeploymentConfig,
+    NetworkConfig,
     RunConfig,
-    deployment_names,
     load,
-    normalized_name,
-    project_name,
     size_bytes,
 )
+from crewship.config_file import KEYS, OPTIONS, deployment_names, normalized_name, project_name
 from crewship.errors import InvalidConfig
 
 MINIMAL = '[deployment]\nframework = "python"\nentrypoint = "crew:kickoff"\n'
@@ -60,6 +60,14 @@ exclude = ["tests"]                        # gitignore syntax
     assert config.build.smoke is True
     assert config.run.timeout_seconds is None
     assert config.network.mode == "open"
+
+
+def test_the_file_has_the_keys_of_the_models() -> None:
+    models = {"build": BuildConfig, "run": RunConfig, "network": NetworkConfig}
+    assert {table: list(model.model_fields) for table, model in models.items()} == {
+        table: KEYS[table] for table in OPTIONS
+    }
+    assert set(KEYS["deployment"]) == DeploymentConfig.model_fields.keys() - {"name", *OPTIONS}
 
 
 def test_every_key_is_read() -> None:

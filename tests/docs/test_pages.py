@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import typer.main
 
-from crewship.config import _KEYS, DeploymentConfig, load
+from crewship.config import DeploymentConfig, load
+from crewship.config_file import KEYS
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/*/*.md")])
@@ -64,7 +65,7 @@ def test_every_key_of_crewship_toml_is_described() -> None:
     page = (ROOT / "docs" / "guides" / "configuration.md").read_text()
     sections = dict(re.findall(r"^### `\[(\w+)\]`[^\n]*\n(.*?)(?=^##)", page, re.MULTILINE | re.DOTALL))
     described = {table: re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE) for table, text in sections.items()}
-    assert described == _KEYS
+    assert described == KEYS
 
 
 def test_the_shown_crewship_toml_is_valid() -> None:
