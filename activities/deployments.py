@@ -24,7 +24,7 @@ from activities.closed_network import ClosedNetwork
 from activities.log_writer import LogWriter
 from activities.pulse import Pulse
 from activities.run_spec import open_env, warmth_of
-from activities.spares import Spares
+from activities.spares import SETTLE_SECONDS, Spares
 from crewship import audit, contents
 from crewship.boots import container_limits, network_of
 from crewship.build_secrets import NONE, BuildSecrets, open_secrets
@@ -63,8 +63,6 @@ logger = logging.getLogger(__name__)
 
 _SMOKE_EPOCH = 1000
 """Epochs of the smoke boot's log writers: above every build attempt's."""
-_SETTLE_SECONDS = 0.5
-"""In which a deploy's last step, and who waits for it, are done."""
 _CANCEL_POLL_SECONDS = 0.5
 """How late a cancel is seen; a query of the workflow each time, and builds are few."""
 
@@ -147,15 +145,17 @@ class DeploymentActivities:
                 with source.open("rb") as stream:
                     files = files_of(stream, Limits.of(self._settings.max_source_bytes))
                 contents.keep_files(self._store, deployment.id, files)
+                config = DeploymentConfig.model_validate(deployment.config)
                 built = self._builder.build(
                     deployment.id,
                     deployment.project,
-                    DeploymentConfig.model_validate(deployment.config),
+                    config,
                     source,
                     log,
                     stop,
                     secrets=secrets,
                     locks=self._kept_lock,
+                    is_tried=config.build.smoke,
                 )
             contents.keep_build(self._store, deployment.id, contents.Build.of(built))
             with transaction(self._database) as session:
@@ -185,7 +185,10 @@ class DeploymentActivities:
             facts = self._builder.smoke(deployment.id, deployment.image or "", config, limits, env, log, stop)
             log.line(f"entrypoint imported in {facts.import_ms} ms")
 
-        return self._step(ref, epoch=_SMOKE_EPOCH + activity.info().attempt, work=smoke, first=False)
+        try:
+            return self._step(ref, epoch=_SMOKE_EPOCH + activity.info().attempt, work=smoke, first=False)
+        finally:
+            self._spares.later(self._prepare, ref, after_seconds=SETTLE_SECONDS)
 
     @activity.defn
     def mark_ready(self, activate: ActivateInput) -> None:
@@ -206,7 +209,7 @@ class DeploymentActivities:
                     who = audit.maker_of(session, row.id) or Actor(key_id=activate.actor, name="")
                     previous = switch(session, row.project, row.id, who, kind="deploy").previous
         if row.activate:
-            self._spares.later(self._in_use, row, previous, after_seconds=_SETTLE_SECONDS)
+            self._spares.later(self._in_use, row, previous, after_seconds=SETTLE_SECONDS)
 
     @activity.defn
     def close_deployment(self, close: CloseDeploymentInput) -> None:
@@ -391,6 +394,13 @@ class DeploymentActivities:
             raise BuildFailed(
                 "infrastructure", "The stored source is not what was uploaded", "deploy again: crewship deploy"
             )
+
+    def _prepare(self, ref: DeploymentRef) -> None:
+        """Have a container ready for the next build with the same dependencies, which mostly follows."""
+        with transaction(self._database) as session:
+            row = session.get(Deployment, ref.deployment_id)
+        if row is not None and row.dependency_key:
+            self._builder.prepare(row.dependency_key)
 
     def _in_use(self, deployment: Deployment, instead_of: str | None) -> None:
         """Have spares for the deployment that is current now; the one before it needs none."""

@@ -34,11 +34,23 @@ _AUDIT_BATCH = 5000
 
 
 class GarbageActivities:
-    """``collect_records`` may run on any worker, ``collect_on_host`` on that of the host whose engine is bound here."""
+    """``collect_records`` may run on any worker, ``collect_on_host`` on that of the host whose engine is bound here.
+
+    Args:
+        discard_bench: Called with an image of dependencies before it is removed: what was started ahead for it holds it.
+    """
 
     def __init__(
-        self, *, engine: Engine, store: ObjectStore, database: Database, spares: Spares, settings: Settings
+        self,
+        *,
+        engine: Engine,
+        store: ObjectStore,
+        database: Database,
+        spares: Spares,
+        settings: Settings,
+        discard_bench: Callable[[str], None] = lambda image: None,
     ) -> None:
+        self._discard_bench = discard_bench
         self._engine, self._store, self._database, self._spares = engine, store, database, spares
         self._settings, self._policy = settings, Policy.of(settings)
 
@@ -241,6 +253,7 @@ class GarbageActivities:
                 self._spares.discard(deployment_id)
                 return self._remove_image(removal.name)
             case "dependencies":
+                self._discard_bench(removal.name)
                 return self._remove_image(removal.name)
             case "volume":
                 return self._engine.remove_volume(removal.name)

@@ -12,7 +12,6 @@ from sqlalchemy import Engine as Database
 from temporalio import activity
 
 from activities.open_logs import still_open
-from activities.spares import Spares
 from crewship.engine import Engine
 from crewship.errors import Unavailable
 
@@ -30,22 +29,34 @@ def owner(name: str) -> str | None:
     return f"{'run' if name.startswith('crewship-run-') else 'dep'}_{found['id']}"
 
 
-def strays(names: Iterable[str], at_work: set[str], spares: set[str]) -> list[str]:
+def strays(names: Iterable[str], at_work: set[str], in_hand: set[str]) -> list[str]:
     """Which of this installation's containers belong to nothing any more.
 
     Args:
         names: Its containers.
         at_work: Ids of its runs and deployments whose logs are open.
-        spares: Names of the spares in the worker's hand.
+        in_hand: Names of those that the worker has started ahead.
     """
-    return [name for name in names if name not in spares and owner(name) not in at_work]
+    return [name for name in names if name not in in_hand and owner(name) not in at_work]
 
 
 class MaintenanceActivities:
+    """Of one container host.
+
+    Args:
+        in_hand: Names of the containers that the worker has started ahead.
+        forget_ended: Called at each sweep.
+    """
+
     def __init__(
-        self, *, engine: Engine, database: Database, spares: Spares, forget_ended: Callable[[], None] = lambda: None
+        self,
+        *,
+        engine: Engine,
+        database: Database,
+        in_hand: Callable[[], set[str]],
+        forget_ended: Callable[[], None] = lambda: None,
     ) -> None:
-        self._engine, self._database, self._spares = engine, database, spares
+        self._engine, self._database, self._in_hand = engine, database, in_hand
         self._forget_ended = forget_ended
 
     @activity.defn
@@ -53,13 +64,13 @@ class MaintenanceActivities:
         """Remove this installation's containers that belong to nothing any more; how many.
 
         Correctness: idempotent. A run's container goes only when its row is closed (its log archived, its files collected) or is
-        not there at all, one of a build or a smoke boot by its deployment's row, a spare when this worker does not hold it. Names
-        are listed before rows are read, and a row is there before its container; a spare that is taken meanwhile has another
-        name by then.
+        not there at all, one of a build or a smoke boot by its deployment's row, one that was started ahead when this worker does
+        not hold it. Names are listed before rows are read, and a row is there before its container; what was started ahead and is
+        taken meanwhile has another name by then.
         """
         names = self._engine.names()
         made_for = {found for name in names if (found := owner(name)) is not None}
-        stray = strays(names, still_open(self._database, made_for), self._spares.names())
+        stray = strays(names, still_open(self._database, made_for), self._in_hand())
         failed: Unavailable | None = None
         for name in stray:
             try:

@@ -27,6 +27,8 @@ logger = logging.getLogger(__name__)
 
 SPARE_PREFIX = "crewship-spare-"
 _MAX_DEPLOYMENTS = 16
+SETTLE_SECONDS = 0.5
+"""In which a deploy's last step, and who waits for it, are done: what nobody waits for takes no CPU from them."""
 _BUSY_SECONDS = 2.0
 """After so long a busy host is looked at again."""
 

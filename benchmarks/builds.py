@@ -54,13 +54,16 @@ def changes(where: Platform, folder: Path) -> list[Row]:
 
 
 def _settled(where: Platform, project: str) -> None:
-    """Wait until the container that is started ahead for the current deployment is there: it would disturb what is measured."""
-    name = f"name=crewship-spare-{where.current(project)['id'].replace('_', '-')}"
+    """Wait until the containers are there that are started ahead, for the current deployment's next run and the next build: they
+    would disturb what is measured."""
     give_up = time.monotonic() + _SETTLE_SECONDS
-    while not _run("docker", "ps", "--quiet", "--filter", name):
-        if time.monotonic() > give_up:
-            raise RuntimeError(f"no container is started ahead for {project}; is CREWSHIP_SPARE_CONTAINERS 0?")
-        time.sleep(0.1)
+    for name in (f"crewship-spare-{where.current(project)['id'].replace('_', '-')}", "crewship-bench-"):
+        while not _run("docker", "ps", "--quiet", "--filter", f"name={name}"):
+            if time.monotonic() > give_up:
+                raise RuntimeError(
+                    f"no container {name} is started ahead for {project}; is CREWSHIP_SPARE_CONTAINERS 0?"
+                )
+            time.sleep(0.1)
     time.sleep(0.5)
 
 

@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import IO, Any
 
 import docker.errors
 from docker.types import Mount, Ulimit
@@ -34,6 +34,7 @@ CACHE = "/cache"
 
 _CPU_PERIOD_US = 100_000
 _POLL_SECONDS = 0.25  # how late a cancel is seen
+_LOOKS = 8  # after so many the engine is asked whether it runs
 _MAX_LINE_BYTES = 64 * 1024
 _PACKAGE_CAPABILITIES = ["CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "SETGID", "SETUID"]  # what dpkg cannot do without
 
@@ -57,6 +58,7 @@ class BuildContainer:
         dns: Servers that it asks for names; none: the daemon's.
         may_install_system_packages: Whether it gets the capabilities that Debian's packages need to be installed.
         scratch: Whether ``/build`` is a volume; without, what is put there stays.
+        stdin: Whether its first process has one.
     """
 
     def __init__(
@@ -74,12 +76,12 @@ class BuildContainer:
         dns: Sequence[str] = (),
         may_install_system_packages: bool = False,
         scratch: bool = True,
+        stdin: bool = False,
     ) -> None:
         self._api = api
         self._name = name
         self._instance = instance
         self._timeout_seconds = timeout_seconds
-        self._has_ended = False
         mounts = []
         if scratch:
             mounts.append(Mount(target=BUILD, source=None, type="volume", no_copy=True, labels=self._labels))
@@ -98,10 +100,8 @@ class BuildContainer:
                     entrypoint=command or ["sleep", str(round(timeout_seconds) + 60)],
                     user="0:0",
                     working_dir="/",
-                    detach=True,
-                    # Beside the mode "none", for which the daemon would start itself once more, as a hook: 80 ms. What is missing
-                    # without it, "localhost" in /etc/hosts, nobody wants here.
-                    network_disabled=network is None,
+                    detach=True,  # or the SDK sets StdinOnce: the first detach would end stdin
+                    stdin_open=stdin,
                     labels={**self._labels, LABEL_KIND: "build"},
                     host_config=api.create_host_config(
                         network_mode=network or "none",
@@ -135,15 +135,8 @@ class BuildContainer:
 
         Folders are made as needed. A ``str`` is the target of a symbolic link.
         """
-        parents = {parent for name in files for parent in PurePosixPath(name).parents if parent.name}
         with tempfile.TemporaryFile() as archive:
-            with tarfile.open(fileobj=archive, mode="w") as tar:
-                for parent in sorted(parents):
-                    member = tarfile.TarInfo(str(parent))
-                    member.type, member.mode = tarfile.DIRTYPE, 0o755
-                    tar.addfile(member)
-                for name, source in files.items():
-                    _add(tar, name, source)
+            write_tar(archive, files)
             archive.seek(0)
             with translated(self.id):
                 self._api.put_archive(self.id, folder, archive)
@@ -162,9 +155,51 @@ class BuildContainer:
             return self.read(path)
         return b""
 
+    def is_running(self) -> bool:
+        with translated(self.id):
+            return bool(self._api.inspect_container(self.id)["State"]["Running"])
+
+    def rename(self, name: str) -> None:
+        """Take a name; a left-over one of that name is removed."""
+        with translated(self.id):
+            _remove(self._api, name)
+            self._api.rename(self.id, name)
+        self._name = name
+
+    def attach(self) -> DockerStream:
+        """Its first process's stdin, and its output from now on."""
+        with translated(self.id):
+            streams = {"stream": 1, "stdin": 1, "stdout": 1, "stderr": 1}
+            return DockerStream.open(self._api, f"/containers/{self.id}/attach", params=streams)
+
+    def start(self) -> None:
+        """Let it run."""
+        with translated(self.id):
+            self._api.start(self.id)
+
+    def remove(self) -> None:
+        """Take it down, and its volumes."""
+        with translated(self.id):
+            _remove(self._api, self.id)
+
     @contextmanager
     def started(self, cancel: threading.Event) -> Iterator[None]:
-        """Let it run; killed at the context's end, on ``cancel``, and when its time is up.
+        """Let it run; killed at the context's end, and as by :meth:`watched`."""
+        if cancel.is_set():
+            raise canceled()
+        self.start()
+        try:
+            with self.watched(cancel):
+                yield
+        finally:
+            self._kill()
+
+    @contextmanager
+    def watched(self, cancel: threading.Event, stream: DockerStream | None = None) -> Iterator[None]:
+        """Killed on ``cancel``, and when its time is up.
+
+        Args:
+            stream: Closed when it has ended, however: the engine may leave one open behind it.
 
         Raises:
             BuildFailed: ``canceled``, or ``build_failed`` when it took too long; whatever else the kill led to.
@@ -175,13 +210,19 @@ class BuildContainer:
         deadline = time.monotonic() + self._timeout_seconds
 
         def watch() -> None:
+            looks = 0
             while not done.wait(_POLL_SECONDS):
+                looks += 1
                 if cancel.is_set() or time.monotonic() > deadline:
                     self._kill()
-                    return
+                    break
+                if looks % _LOOKS == 0 and self._has_ended():
+                    break
+            else:
+                return
+            if stream is not None:
+                stream.close()
 
-        with translated(self.id):
-            self._api.start(self.id)
         watcher = threading.Thread(target=watch, name=f"watch {self._name}", daemon=True)
         watcher.start()
         try:
@@ -192,8 +233,16 @@ class BuildContainer:
         finally:
             done.set()
             watcher.join()
-            self._kill()
         self._raise_if_stopped(cancel, deadline)
+
+    def _has_ended(self) -> bool:
+        """Not, when it cannot be asked."""
+        with suppress(Unavailable):
+            try:
+                return not self.is_running()
+            except ContainerMissing:
+                return True
+        return False
 
     def _raise_if_stopped(self, cancel: threading.Event, deadline: float) -> None:
         if cancel.is_set():
@@ -224,23 +273,15 @@ class BuildContainer:
             code = self._api.exec_inspect(created["Id"])["ExitCode"]
         return -1 if code is None else int(code)
 
-    def wait(self) -> None:
-        """Until its first process has ended."""
-        with translated(self.id):
-            self._api.wait(self.id, timeout=self._timeout_seconds + 60)
-        self._has_ended = True
-
     def commit(self, image: str, labels: Mapping[str, str], **config: Any) -> str:
-        """Make it an image with that tag; its id. ``config`` are fields of an image's configuration."""
+        """Make it an image with that tag; its id. It must not be at work. ``config`` are fields of an image's configuration."""
         repository, _, tag = image.rpartition(":")
         conf = {"Labels": {**self._labels, LABEL_KIND: IMAGE_KIND, **labels}, **config}
         with translated(self.id):
-            return str(self._api.commit(self.id, repository, tag, conf=conf)["Id"])
+            return str(self._api.commit(self.id, repository, tag, pause=False, conf=conf)["Id"])
 
     def _kill(self) -> None:
         """Returns when it is dead; fine when it was, or when nothing can be said about it."""
-        if self._has_ended:
-            return
         with suppress(ContainerMissing, Unavailable):
             with suppress(Unavailable), translated(self.id):
                 self._api.kill(self.id, "KILL")
@@ -271,6 +312,24 @@ class _Lines:
 
     def _tell(self, line: bytes) -> None:
         self._on_line(line.decode("utf-8", "replace").rstrip("\r"), self._stream)
+
+
+def write_tar(archive: IO[bytes], files: Mapping[str, Path | bytes | str], *, is_all: bool = True) -> None:
+    """Name → file, content, or a symbolic link's target; with the folders that they need.
+
+    Args:
+        is_all: Whether it ends here; another one of these may follow otherwise.
+    """
+    parents = {parent for name in files for parent in PurePosixPath(name).parents if parent.name}
+    tar = tarfile.open(fileobj=archive, mode="w")
+    for parent in sorted(parents):
+        member = tarfile.TarInfo(str(parent))
+        member.type, member.mode = tarfile.DIRTYPE, 0o755
+        tar.addfile(member)
+    for name, source in files.items():
+        _add(tar, name, source)
+    if is_all:
+        tar.close()
 
 
 def _add(tar: tarfile.TarFile, name: str, source: Path | bytes | str) -> None:

@@ -130,8 +130,11 @@ class DockerEngine:
 
     def _host_config(self, api: Any, spec: ContainerSpec) -> Any:
         limits = spec.limits
+        is_plain = self._runtime in ("", "runc")
+        # A sandbox of another kind has a network stack of its own, which takes over what it is given.
+        apart = f"container:{spec.beside}" if spec.beside and is_plain else "none"
         return api.create_host_config(
-            network_mode=spec.network or "none",
+            network_mode=spec.network or apart,
             dns=self._dns or None if spec.network else None,
             dns_opt=["timeout:1", "attempts:1"] if spec.network else None,
             read_only=True,
@@ -145,7 +148,7 @@ class DockerEngine:
             # As a quota: Docker refuses nano_cpus beyond the host's CPUs, and a config may come from a larger host.
             cpu_period=_CPU_PERIOD_US,
             cpu_quota=round(limits.cpus * _CPU_PERIOD_US),
-            pids_limit=limits.pids if self._runtime in ("", "runc") else max(limits.pids, _SANDBOX_PIDS),
+            pids_limit=limits.pids if is_plain else max(limits.pids, _SANDBOX_PIDS),
             runtime=self._runtime or None,
             ulimits=[
                 Ulimit(name="nofile", soft=1024, hard=1024),
@@ -193,7 +196,7 @@ class DockerEngine:
                 api.start(container)
             except docker.errors.NotFound:
                 network = api.inspect_container(container)["HostConfig"]["NetworkMode"]
-                if network == "none" or _address(self._endpoint(container, network)):
+                if network.startswith(("none", "container:")) or _address(self._endpoint(container, network)):
                     raise
                 ensure_bridge(api, network, self.instance)  # removed since it was made
                 api.start(container)
@@ -353,8 +356,9 @@ class DockerEngine:
     def images_in_use(self) -> set[str]:
         with translated():
             rows = self.connection.api.containers(all=True)
-        spares = {row["Id"] for row in self._rows("spare") if row["Names"] and "-spare-" in row["Names"][0]}
-        return {row["ImageID"] for row in rows if row["Id"] not in spares}
+        ours = [row for kind in ("spare", "build") for row in self._rows(kind) if row["Names"]]
+        ahead = {row["Id"] for row in ours if row["Names"][0].startswith(("/crewship-spare-", "/crewship-bench-"))}
+        return {row["ImageID"] for row in rows if row["Id"] not in ahead}
 
     def remove_volume(self, volume: str) -> bool:
         with translated():

@@ -39,6 +39,8 @@ class ContainerSpec:
     labels: dict[str, str] = field(default_factory=dict)
     allow: tuple[str, ...] = ()
     """Hosts that the proxy lets it reach; with any, ``network`` is the closed bridge."""
+    beside: str | None = None
+    """With no network: the running container without one whose network namespace it shares."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +161,8 @@ class Engine(Protocol):
         ...
 
     def images_in_use(self) -> set[str]:
-        """Ids of the images that containers were made from, anybody's, but this installation's spares."""
+        """Ids of the images that containers were made from, anybody's, but those that this installation has
+        started ahead."""
         ...
 
     def remove_volume(self, volume: str) -> bool:

@@ -1,6 +1,6 @@
 """How a deployment becomes an image: a function of (base image, dependency files, source, runner).
 
-Two images, each made in a ``BuildContainer`` and committed:
+Two images, each made in a container and committed:
 
 * ``crewship/deps:<hash>`` — the base with ``/opt/venv``. The hash is over everything that it is made from, so a change of
   the source alone finds it there, as does another deployment that wants the same.
@@ -44,7 +44,7 @@ from crewship.docker_connection import translated
 from crewship.docker_engine import APP, HOME, UID, DockerEngine
 from crewship.engine import LABEL_DEPLOYMENT, ContainerMissing, ImageMissing, Limits
 from crewship.errors import Conflict, CrewshipError, Unavailable
-from crewship.installer import ALL_CORES, COMPILE, LOCK, OPT, PATH, PYTHON, PYTHON_VERSION, VENV, Installer
+from crewship.installer import LOCK, PATH, PYTHON, PYTHON_VERSION, Installer
 from crewship.provision.base_image import ensure_base_image, find_base_image
 from crewship.provision.errors import ProvisionError, PythonUnavailable
 from crewship.python_version import choose_python
@@ -54,22 +54,15 @@ from crewship.smoke import smoke as boot
 from crewship.source import Limits as SourceLimits
 from crewship.source import unpack
 from crewship.system_packages import OS_RELEASE, STATUS, SystemPackages
+from crewship.workbench import RUNNER, Workbench, Workbenches
 
 __all__ = ["BuildFailed", "ImageBuilder"]
 
 BaseImages = Callable[[str | None, BuildLog], str]
 """The platform base (an image's name or id) for a Python version or for any, found or made; raises ``ProvisionError``."""
 
-_RUNNER = f"{OPT}/runtime"
-_COMPILE_APPLICATION = f"""
-test -e {_RUNNER}/__pycache__ || set -- "$@" {_RUNNER}
-exec {VENV}/bin/python {" ".join(COMPILE)} "$@" {OPT}/source
-"""
-"""Compiles the source, and the runner where its bytecode did not come along; the arguments are more options."""
 _MAX_FACTS = 32
 """Dependency images whose packages are remembered; those of one have some tens of kilobytes."""
-_MUCH_BYTES = 1 << 20
-"""Of a source's Python files: more are compiled on all cores."""
 _LAYOUT = 2
 """Part of what dependency images are named by: changes when they are made in another way."""
 
@@ -85,6 +78,8 @@ class ImageBuilder:
         admit: Called with an image before something of it is started on the network; raises ``Unavailable`` when the
             network's rules do not hold.
         remove: Called with a container that has served; it need not wait until the engine has taken it down.
+        ahead_seconds: How long a container is kept that was started ahead for a next build; 0: none is.
+        is_busy: Whether the host has no room for such.
     """
 
     def __init__(
@@ -96,8 +91,11 @@ class ImageBuilder:
         limits: Limits | None = None,
         admit: Callable[[str], None] = lambda image: None,
         remove: Callable[[str], None] | None = None,
+        ahead_seconds: float = 0.0,
+        is_busy: Callable[[], bool] = lambda: False,
     ) -> None:
         self._engine = engine
+        self.benches = Workbenches(self._bench, ahead_seconds, is_busy)
         self._admit = admit
         self._remove = remove or engine.remove
         # Committing a gigabyte takes its time.
@@ -112,7 +110,8 @@ class ImageBuilder:
         self._runner_sha256 = runner_files.digest()
 
     def close(self) -> None:
-        """Let the connections go."""
+        """Remove what was made ahead, and let the connections go."""
+        self.benches.close()
         self._connection.close()
 
     def build(
@@ -126,6 +125,7 @@ class ImageBuilder:
         *,
         secrets: BuildSecrets = NONE,
         locks: Locks = no_locks,
+        is_tried: bool = False,
     ) -> BuiltImage:
         """Make the image of a deployment and tag it ``builds.app_image(deployment_id)``.
 
@@ -141,6 +141,8 @@ class ImageBuilder:
             secrets: What installing may use and nothing else: in no layer, log or image's history.
             locks: What was installed when the same dependencies were built before; it is installed again, so that what they
                 are does not depend on when.
+            is_tried: Whether :meth:`smoke` comes next: it begins sooner beside the container that the image was made in, which is
+                left to it.
 
         Raises:
             BuildFailed: the project is the reason, or ``cancel``.
@@ -154,7 +156,7 @@ class ImageBuilder:
                 with work.step("dependencies") as step:
                     image, step.cached = self._dependencies(work, tree, locks)
                 with work.step("image"):
-                    image_id, python, lock, system = self._application(work, tree, image)
+                    image_id, python, lock, system = self._application(work, tree, image, is_left=is_tried)
         except ImageMissing as error:
             raise BuildFailed(
                 "infrastructure", f"The image {error} that it is built on is gone", "Deploy again."
@@ -200,13 +202,14 @@ class ImageBuilder:
         log: BuildLog,
         cancel: threading.Event | None = None,
     ) -> SmokeFacts:
-        """Boot an image once: ``crewship.smoke`` as a step of the build.
+        """Boot an image once: ``crewship.smoke`` as a step of the build. The container that the image was made in goes with it.
 
         Raises:
             BuildFailed: the entrypoint cannot be had, or ``cancel``.
             Unavailable: the engine is the reason.
         """
         work = _Work(deployment_id, "", config, log, cancel or threading.Event())
+        bench = _bench_of(deployment_id)
         try:
             with work.step("smoke boot"):
                 return boot(
@@ -220,11 +223,24 @@ class ImageBuilder:
                     timeout_seconds=self._settings.import_timeout_seconds,
                     cancel=work.cancel,
                     remove=self._remove,
+                    beside=bench,
                 )
         except ImageMissing as error:
             raise BuildFailed("infrastructure", "The image that was built is gone", "Deploy again.") from error
         except ContainerMissing as error:
             raise Unavailable("The smoke boot's container was removed from outside") from error
+        finally:
+            self._remove(bench)
+
+    def prepare(self, dependency_key: str) -> None:
+        """Have a container started for the next build with these dependencies.
+
+        Raises:
+            Unavailable: the engine is the reason.
+        """
+        image = self._find_image(_dependencies_image(dependency_key))
+        if image is not None:
+            self.benches.prepare(image)
 
     def _unpack(self, source: Path, tree: Path) -> None:
         with source.open("rb") as stream:
@@ -264,7 +280,7 @@ class ImageBuilder:
             raise ImageMissing(base)
         work.base = BuildBase(base, base_id, python.version)
         key = work.dependency_key = self._key(base_id, wanted, tree, work)
-        image = f"crewship/deps:{key}"
+        image = _dependencies_image(key)
         with self._exclusively(key, work.cancel):
             if (found := self._find_image(image)) is not None:
                 return found, True
@@ -317,53 +333,62 @@ class ImageBuilder:
                 installer = Installer(container, settings, work.log, work.secrets)
                 installer.install(wanted, work.config, python, before=locks(key) or "")
             return container.commit(
-                f"crewship/deps:{key}", {LABEL_DEPENDENCIES: key}, User=f"{UID}:{UID}", WorkingDir=APP
+                _dependencies_image(key), {LABEL_DEPENDENCIES: key}, User=f"{UID}:{UID}", WorkingDir=APP
             )
         finally:
             self._remove(container.id)
 
     # -- application
 
-    def _application(self, work: "_Work", tree: Path, image: str) -> tuple[str, str, str, SystemPackages]:
+    def _application(
+        self, work: "_Work", tree: Path, image: str, *, is_left: bool
+    ) -> tuple[str, str, str, SystemPackages]:
         """Id of the deployment's image, version of its Python, the packages in it, and those of its system."""
-        sources = _sources(tree)
-        size_bytes = sum(path.stat().st_size for path in sources.values() if path.suffix == ".py")
-        cores = [ALL_CORES] if size_bytes > _MUCH_BYTES else []
-        container = BuildContainer(
-            self._connection.api,
-            instance=self._settings.instance,
-            name=f"crewship-build-{_dashed(work.deployment_id)}",
-            image=image,
-            command=["sh", "-euc", _COMPILE_APPLICATION, "sh", *cores],
-            limits=self._limits,
-            timeout_seconds=self._settings.build_timeout_seconds,
-            scratch=False,
-        )
+        name = _bench_of(work.deployment_id)
+        bench = self.benches.take(image, name) or self._bench(name, image)
+        is_done = False
         try:
-            lock, python, system = self._facts_of(image, container)
-            runner: dict[str, Path | bytes | str] = {path.name: path for path in runner_files.runner_files()}
-            runner |= runner_files.bytecode(python, _RUNNER)
-            files: dict[str, Path | bytes | str] = {f"runtime/{name}": content for name, content in runner.items()}
-            files |= {f"source/{name}": path for name, path in sources.items()}
-            container.put(OPT, files)
-            with container.started(work.cancel):
-                container.wait()
+            lock, python, system = self._facts_of(image, bench.container)
+            bench.assemble({f"source/{name}": path for name, path in _sources(tree).items()}, work.cancel)
             image = app_image(work.deployment_id)
             earlier = self._find_image(image)
-            image_id = container.commit(
+            image_id = bench.container.commit(
                 image,
                 {LABEL_DEPLOYMENT: work.deployment_id},
                 User=f"{UID}:{UID}",
                 WorkingDir=APP,
                 Env=[f"PATH={PATH}", f"HOME={HOME}", "LANG=C.UTF-8"],
-                Entrypoint=[PYTHON, "-I", "-S", f"{_RUNNER}/supervisor.py"],
+                Entrypoint=[PYTHON, "-I", "-S", f"{RUNNER}/supervisor.py"],
             )
+            is_done = True
         finally:
-            self._remove(container.id)
+            if not (is_done and is_left):
+                self._remove(bench.container.id)
         if earlier is not None:
             with suppress(Conflict):
                 self._engine.remove_image(earlier)
         return image_id, python, lock, system
+
+    def _bench(self, name: str, image: str, keep_seconds: float = 0.0) -> Workbench:
+        """Start one, with the runner in it."""
+        bench = Workbench(
+            self._connection.api,
+            instance=self._settings.instance,
+            name=name,
+            image=image,
+            limits=self._limits,
+            timeout_seconds=self._settings.build_timeout_seconds,
+            keep_seconds=keep_seconds,
+        )
+        try:
+            _, python, _ = self._facts_of(image, bench.container)
+            runner: dict[str, Path | bytes | str] = {path.name: path for path in runner_files.runner_files()}
+            runner |= runner_files.bytecode(python, RUNNER)
+            bench.put({f"runtime/{name}": content for name, content in runner.items()})
+        except BaseException:
+            bench.remove()
+            raise
+        return bench
 
     def _facts_of(self, image: str, container: BuildContainer) -> tuple[str, str, SystemPackages]:
         """The packages in a dependency image, its Python, and its system's packages. The engine takes longer to read a file than
@@ -464,6 +489,15 @@ def _sources(tree: Path) -> dict[str, Path]:
 
 def _dashed(deployment_id: str) -> str:
     return deployment_id.replace("_", "-")
+
+
+def _bench_of(deployment_id: str) -> str:
+    """The container that a deployment's image is made in."""
+    return f"crewship-build-{_dashed(deployment_id)}"
+
+
+def _dependencies_image(key: str) -> str:
+    return f"crewship/deps:{key}"
 
 
 def _ms_since(started: float) -> int:

@@ -117,7 +117,7 @@ class Settings(BaseSettings):
     """Largest upload, compressed; unpacked at most ten times that."""
     max_input_bytes: int = 1024 * 1024
     spare_containers: int = Field(default=1, ge=0)
-    """Containers that are started ahead and wait, for each deployment in use."""
+    """Containers that are started ahead and wait, for each deployment in use; with any, one for its next build as well."""
     spare_seconds: int = Field(default=600, ge=1)
     """How long they stay after the deployment was last used."""
     network: str = Field(default="crewship0", max_length=15)

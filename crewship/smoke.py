@@ -57,6 +57,7 @@ def smoke(
     timeout_seconds: float,
     cancel: threading.Event | None = None,
     remove: Callable[[str], None] | None = None,
+    beside: str | None = None,
 ) -> SmokeFacts:
     """Boot ``image`` and import the entrypoint.
 
@@ -73,6 +74,8 @@ def smoke(
         timeout_seconds: For the start and the imports together.
         cancel: Set by another thread to stop.
         remove: Called with the container in the end; None: it is gone when this returns.
+        beside: A container without network of the same deployment, whose network namespace is shared if it runs: the engine makes
+            none then, which is half of a start.
 
     Raises:
         BuildFailed: the entrypoint cannot be had (``import_error``, ``entrypoint_not_found``,
@@ -84,7 +87,9 @@ def smoke(
         raise canceled()
     name = f"crewship-smoke-{deployment_id.replace('_', '-')}"
     engine.remove(name)
-    container = engine.create(ContainerSpec(name, image, limits, "smoke", None))
+    if beside is not None and not _runs(engine, beside):
+        beside = None
+    container = engine.create(ContainerSpec(name, image, limits, "smoke", None, beside=beside))
     try:
         attachment = engine.attach(container)
         try:
@@ -213,6 +218,13 @@ class _Boot:
             hint=error.get("hint") or (_IMPORT_HINT if code == "import_error" else None),
             traceback=traceback,
         )
+
+
+def _runs(engine: Engine, container: str) -> bool:
+    try:
+        return engine.inspect(container).status == "running"
+    except ContainerMissing:
+        return False
 
 
 def _oom_killed(engine: Engine, container: str) -> bool:

@@ -35,7 +35,7 @@ from activities.projects import ProjectActivities
 from activities.removals import Removals
 from activities.runs import RunActivities
 from activities.slots import Slots
-from activities.spares import Spares
+from activities.spares import SETTLE_SECONDS, Spares
 from crewship import contracts, temporal
 from crewship.db import migrate, open_database
 from crewship.docker_engine import DockerEngine
@@ -114,9 +114,16 @@ async def workers(settings: Settings, client: Client) -> AsyncIterator[list[Work
     network = Network(engine, settings, guard)
     closed = ClosedNetwork(engine, settings, network, guard, egress, wake)
     removals = Removals(engine, settings.run_capacity, lambda runs: still_open(database, runs))
-    builder = ImageBuilder(engine, settings, admit=network.require, remove=removals.remove)
-    sealer = open_keyring(settings).sealer()
     slots = Slots(engine, settings.run_capacity, network.admits)
+    builder = ImageBuilder(
+        engine,
+        settings,
+        admit=network.require,
+        remove=lambda container: spares.later(removals.remove, container, after_seconds=SETTLE_SECONDS),
+        ahead_seconds=settings.spare_seconds if settings.spare_containers else 0.0,
+        is_busy=slots.is_full,
+    )
+    sealer = open_keyring(settings).sealer()
     spares = Spares(
         engine,
         settings.spare_containers,
@@ -156,8 +163,20 @@ async def workers(settings: Settings, client: Client) -> AsyncIterator[list[Work
         closed=closed,
         settings=settings,
     )
-    maintenance = MaintenanceActivities(engine=engine, database=database, spares=spares, forget_ended=closed.sweep)
-    garbage = GarbageActivities(engine=engine, store=store, database=database, spares=spares, settings=settings)
+    maintenance = MaintenanceActivities(
+        engine=engine,
+        database=database,
+        in_hand=lambda: spares.names() | builder.benches.names(),
+        forget_ended=closed.sweep,
+    )
+    garbage = GarbageActivities(
+        engine=engine,
+        store=store,
+        database=database,
+        spares=spares,
+        settings=settings,
+        discard_bench=builder.benches.discard,
+    )
     projects = ProjectActivities(
         store=store, database=database, bridge=bridge, engine=engine, spares=spares, instance=settings.instance
     )
@@ -269,6 +288,7 @@ async def workers(settings: Settings, client: Client) -> AsyncIterator[list[Work
         await asyncio.to_thread(network.close)
         await asyncio.to_thread(closed.close)
         await asyncio.to_thread(spares.close)
+        await asyncio.to_thread(builder.benches.close)
         await asyncio.to_thread(removals.close)
         try:  # what an outage of the engine has left must not wait for a start
             await asyncio.to_thread(maintenance.sweep_containers)

@@ -34,7 +34,7 @@ def test_a_name_tells_what_it_was_made_for(name: str, id: str | None) -> None:
 
 def test_what_is_at_work_and_what_is_in_hand_stays() -> None:
     names = ["crewship-run-a-1", "crewship-run-b-1", "crewship-spare-dep-c-1", "crewship-spare-dep-c-2", "renamed"]
-    assert strays(names, at_work={"run_a"}, spares={"crewship-spare-dep-c-1"}) == [
+    assert strays(names, at_work={"run_a"}, in_hand={"crewship-spare-dep-c-1"}) == [
         "crewship-run-b-1",
         "crewship-spare-dep-c-2",
         "renamed",
@@ -76,7 +76,7 @@ def test_a_container_goes_once_its_row_is_closed_or_gone(tmp_path: Path) -> None
         "crewship-spare-dep-open-1",
     )
     spares = Spares(cast(Engine, engine), 0, 600, str)
-    sweep = MaintenanceActivities(engine=cast(Engine, engine), database=database, spares=spares).sweep_containers
+    sweep = MaintenanceActivities(engine=cast(Engine, engine), database=database, in_hand=spares.names).sweep_containers
     assert sweep() == 7
     assert engine.left == {
         "crewship-run-open-1",
@@ -138,7 +138,7 @@ def test_one_that_cannot_be_removed_keeps_none_of_the_others(tmp_path: Path) -> 
     engine, forgotten = Stuck("crewship-run-a-1", "crewship-run-b-1"), []
     spares = Spares(cast(Engine, engine), 0, 600, str)
     maintenance = MaintenanceActivities(
-        engine=cast(Engine, engine), database=database, spares=spares, forget_ended=lambda: forgotten.append(1)
+        engine=cast(Engine, engine), database=database, in_hand=spares.names, forget_ended=lambda: forgotten.append(1)
     )
     with pytest.raises(Unavailable, match="busy"):
         maintenance.sweep_containers()

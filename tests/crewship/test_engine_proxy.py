@@ -97,6 +97,24 @@ def test_a_build_container(engine: DockerEngine, filtered: DockerConnection, pla
         api.remove_container(made, force=True, v=True)
 
 
+def test_a_smoke_boot_shares_the_network_of_its_build(
+    engine: DockerEngine, filtered: DockerConnection, probe_image: str  # noqa: F811
+) -> None:  # fmt: skip
+    through = DockerEngine(engine.instance, filtered)
+    limits, build = Limits(memory_bytes=64 << 20, cpus=1, pids=32), "crewship-build-dep-0a1b"
+    holder = through.create(ContainerSpec(build, probe_image, limits, "smoke", None))
+    try:
+        through.start(holder)
+        beside = through.create(ContainerSpec("crewship-test-beside", probe_image, limits, "smoke", None, beside=build))
+        try:
+            through.start(beside)
+            assert through.inspect(beside).status == "running"
+        finally:
+            through.remove(beside)
+    finally:
+        through.remove(holder)
+
+
 @pytest.mark.parametrize(
     "host",
     [
@@ -116,6 +134,9 @@ def test_a_build_container(engine: DockerEngine, filtered: DockerConnection, pla
         },
         {"NetworkMode": "host"},
         {"NetworkMode": "container:other"},
+        {"NetworkMode": "container:crewship-run-1"},
+        {"NetworkMode": "container:crewship-build-dep-1", "networkmode": "container:other"},
+        {"PidMode": "container:crewship-build-dep-1"},
         {"PidMode": "host"},
         {"IpcMode": "host"},
         {"UsernsMode": "host"},
