@@ -10,6 +10,7 @@ costs nothing.
 
 import logging
 import secrets
+import tarfile
 import tempfile
 import threading
 from collections import OrderedDict
@@ -167,6 +168,8 @@ def _feed(files: Files, write: Callable[[bytes], None], *, is_all: bool) -> None
         archive.seek(0)
         while chunk := archive.read(_CHUNK_BYTES):
             write(chunk)
+        if is_all:  # whole records are read, and what was put before need not have ended with one
+            write(bytes(tarfile.RECORDSIZE))
 
 
 class Workbenches:

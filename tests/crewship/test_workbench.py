@@ -1,6 +1,8 @@
 """Images that are put together in containers started ahead, and what becomes of these."""
 
 import secrets
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -8,11 +10,13 @@ from typing import cast
 
 import pytest
 
+from crewship import workbench
 from crewship.builds import BuildFailed, BuiltImage
 from crewship.docker_engine import DockerEngine
 from crewship.engine import Limits
 from crewship.errors import Unavailable
 from crewship.image_builder import ImageBuilder
+from crewship.installer import OPT
 from crewship.settings import Settings
 from crewship.workbench import AHEAD_PREFIX, Workbench, Workbenches
 from tests.fixtures.builds import CONFIG, CREW, RecordedLog, pack
@@ -122,6 +126,23 @@ class TestWorkbenches:
         for pool in (Pool(keep_seconds=0.0), Pool(is_busy=True)):
             pool.benches.prepare("a")
             assert pool.made == []
+
+
+@pytest.mark.parametrize("blocks", range(21))
+def test_an_archive_of_any_size_comes_to_its_end(tmp_path: Path, blocks: int) -> None:
+    """It is read in records of twenty blocks, and written in two parts, the first of which has no end."""
+    script = workbench._ASSEMBLE.replace(OPT, str(tmp_path / "opt"))
+    command = [sys.executable, "-I", "-S", "-c", script, "30"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        write = cast(Callable[[bytes], None], process.stdin.write)
+        workbench._feed({"runtime/a.py": b"#" * 512 * blocks}, write, is_all=False)
+        workbench._feed({f"source/{'d' * 90}/{'e' * 90}/b.py": b"b = 2"}, write, is_all=True)
+        process.stdin.flush()
+        assert process.stdout.readline() == b"done\n"
+        process.kill()
+    assert {path.name.partition(".")[0] for path in tmp_path.rglob("*.pyc")} == {"a", "b"}
 
 
 @pytest.fixture(scope="module")
