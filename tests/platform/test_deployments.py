@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.fixtures.builds import local_package
-from tests.fixtures.platform import ROOT, CrewshipDev, pack
+from tests.fixtures.platform import ROOT, CrewshipDev, pack, until
 
 pytestmark = pytest.mark.platform
 
@@ -311,6 +311,6 @@ def test_a_build_is_canceled(platform: CrewshipDev) -> None:
     assert (last["type"], last["data"]["error"]["code"]) == ("deployment.failed", "canceled")
     assert platform.get(f"/deployments/{deployment}")["status"] == "failed"
     assert current(platform, project) == kept
-    assert [container for container in platform.containers() if deployment.replace("_", "-") in container.name] == []
+    until(lambda: not platform.containers(deployment.replace("_", "-")))
     again = platform.http.post(f"/deployments/{deployment}/cancel")
     assert (again.status_code, again.json()["error"]["code"]) == (200, "canceled")
