@@ -9,6 +9,7 @@ import re
 from collections import deque
 from urllib.parse import urlsplit
 
+from crewship import bytecode
 from crewship.build_container import BUILD, CACHE, BuildContainer
 from crewship.build_secrets import NONE, BuildSecrets
 from crewship.builds import BuildFailed, BuildLog
@@ -201,6 +202,8 @@ class Installer:
         if not self._install_as_before(install, wanted, before, env):
             self._install_packages(install, wanted, config, env)
         env, output = self._env(), self._output()
+        compiling = [PYTHON, "-I", "-S", "-c", bytecode.SCRIPT, f"{VENV}/lib", f"{CACHE}/bytecode"]
+        self._container.run(compiling, env=env, on_line=output)
         self._container.run([PYTHON, "-I", "-S", "-c", _FORGET], env=env, on_line=output)
         self._container.run(["sh", "-euc", f"{_UV} pip freeze --quiet > {LOCK}"], env=env, on_line=output)
         self._refuse_written_secrets()
@@ -234,7 +237,7 @@ class Installer:
             BuildFailed: what was found could not be installed, or the index does not answer.
         """
         output, folder = self._output(), _folder_of(wanted)
-        code = self._container.run([*install, "--compile-bytecode"], env=env, folder=folder, on_line=output)
+        code = self._container.run(install, env=env, folder=folder, on_line=output)
         if code == 0:
             return None
         self._raise_if_unreachable(code)
@@ -400,7 +403,6 @@ class Installer:
             "LANG": "C.UTF-8",
             "NO_COLOR": "1",
             "PYTHONDONTWRITEBYTECODE": "1",
-            "PYC_INVALIDATION_MODE": "UNCHECKED_HASH",
             "VIRTUAL_ENV": VENV,
             "UV_CACHE_DIR": f"{CACHE}/uv",
             "UV_LINK_MODE": "copy",

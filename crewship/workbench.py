@@ -112,7 +112,8 @@ class Workbench:
             self._stream = self._container.attach()
             self._container.start()
         except BaseException:
-            self._container.remove()
+            with suppress(Unavailable):
+                self._container.remove()
             raise
 
     @property
