@@ -56,15 +56,19 @@ def changes(where: Platform, folder: Path) -> list[Row]:
 def _settled(where: Platform, project: str) -> None:
     """Wait until the containers are there that are started ahead, for the current deployment's next run and the next build: they
     would disturb what is measured."""
-    give_up = time.monotonic() + _SETTLE_SECONDS
     for name in (f"crewship-spare-{where.current(project)['id'].replace('_', '-')}", "crewship-bench-"):
-        while not _run("docker", "ps", "--quiet", "--filter", f"name={name}"):
-            if time.monotonic() > give_up:
-                raise RuntimeError(
-                    f"no container {name} is started ahead for {project}; is CREWSHIP_SPARE_CONTAINERS 0?"
-                )
-            time.sleep(0.1)
+        _await_container(name)
     time.sleep(0.5)
+
+
+def _await_container(name: str, *filters: str) -> str:
+    """Ids of containers whose names begin with ``name``, when there are any."""
+    give_up = time.monotonic() + _SETTLE_SECONDS
+    while not (found := _run("docker", "ps", "--quiet", "--filter", f"name={name}", *filters)):
+        if time.monotonic() > give_up:
+            raise RuntimeError(f"no container {name} is started ahead; is CREWSHIP_SPARE_CONTAINERS 0?")
+        time.sleep(0.1)
+    return found
 
 
 def change(crew: Path, what: str) -> None:
@@ -124,7 +128,7 @@ def _install(name: str, base: str, cache: str, lock: Path, *options: str) -> Non
         flags += ["--volume", f"{bundle}:/tmp/ca.pem:ro"]
     try:
         _run(
-            "docker", "create", "--name", name, "--user", "0:0", "--network", network, "--volume", f"{cache}:/cache",
+            "docker", "create", "--name", name, "--user", "0:0", "--network", network, "--volume", f"{cache}:/cache:nocopy",
             *flags, "--entrypoint", "sh", base, "-euc", script,
         )  # fmt: skip
         _run("docker", "cp", str(lock), f"{name}:/tmp/requirements.lock")
@@ -162,7 +166,9 @@ def _parent(image: str) -> str:
 
 
 def _forget(image: str) -> None:
-    """Take an image's names away, so that nobody finds it."""
+    """Take the names of an image of dependencies away, so that nobody finds it, and what was started ahead of it."""
+    for bench in _await_container("crewship-bench-", "--filter", f"ancestor={image}").split():
+        _run("docker", "rm", "--force", bench)
     for tag in json.loads(_run("docker", "image", "inspect", "--format", "{{json .RepoTags}}", image)):
         _run("docker", "image", "rm", tag)
 

@@ -116,7 +116,7 @@ import glob, re
 for path in glob.glob("{VENV}/lib/python3.*/site-packages/*.dist-info/direct_url.json"):
     with open(path) as file:
         text = file.read()
-    plain = re.sub(r"://[^/@\"]*@", "://", text)
+    plain = re.sub(r"://[^/@\\x22]*@", "://", text)
     if plain != text:
         with open(path, "w") as file:
             file.write(plain)

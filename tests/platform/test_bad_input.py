@@ -79,7 +79,7 @@ def test_config(platform: CrewshipDev, sound: tuple[str, str], tmp_path: Path, w
     by_cli = platform.crewship("deploy", "-p", sound[0], cwd=folder_of(tmp_path, files))
     assert by_cli.returncode == 1, by_cli
     assert by_cli.stdout == ""
-    assert by_cli.stderr.startswith("error: crewship.toml")
+    assert "\nerror: crewship.toml" in f"\n{by_cli.stderr}"
     assert word in by_cli.stderr
     untouched(platform, sound)
 

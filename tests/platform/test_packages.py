@@ -10,9 +10,10 @@ import docker
 import docker.errors
 import pytest
 
+from crewship.workbench import AHEAD_PREFIX
 from tests.crewship.test_build_dependencies import _contains, _wheel
 from tests.fixtures.index import Index, serving
-from tests.fixtures.platform import CrewshipDev, running
+from tests.fixtures.platform import CrewshipDev, running, until
 
 pytestmark = pytest.mark.platform
 
@@ -44,6 +45,8 @@ def forget_dependencies(dev: CrewshipDev, deployment: str) -> None:
     image = dev.get(f"/deployments/{deployment}")["image"]
     parent = engine.api.inspect_image(image)["Parent"]
     dev.remove_image(deployment)
+    for bench in until(lambda: [each for each in dev.containers(AHEAD_PREFIX) if each.attrs["Image"] == parent]):
+        bench.remove(force=True)
     for tag in engine.api.inspect_image(parent)["RepoTags"]:
         engine.api.remove_image(tag)
     with pytest.raises(docker.errors.ImageNotFound):
