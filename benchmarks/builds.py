@@ -91,8 +91,11 @@ def first(where: Platform, folder: Path) -> list[Row]:
     for n in range(FIRSTS):
         _forget(_parent(deployment["image"]))
         name = f"crewship-bench-{os.getpid()}-{n}"
+        os.sync()  # or each pays for what the one before it has written
         bare.append(seconds_of(lambda name=name: _install(name, base, cache, lock)))
+        os.sync()
         ours.append(seconds_of(lambda: where.cli("deploy", "--force", str(crew))))
+        os.sync()
         compiled.append(seconds_of(lambda name=name: _install(name, base, cache, lock, "--compile-bytecode")))
         deployment = where.current("research-crew")
     return [

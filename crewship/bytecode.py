@@ -12,8 +12,10 @@ KEEP_DAYS: Final = 30
 # $1: the folder whose Python files are compiled; $2: where bytecode is kept. With unchecked hashes: the root is read-only when it
 # runs, and files get new times. None of what is compiled is run; what cannot be compiled is left to whoever imports it.
 SCRIPT: Final = f"""
-import hashlib, importlib.machinery, importlib.util, marshal, os, sys, time
+import gc, hashlib, importlib.machinery, importlib.util, marshal, os, sys, time
+gc.disable()
 packages, kept = sys.argv[1], os.path.join(sys.argv[2], importlib.util.MAGIC_NUMBER.hex())
+folders = set()
 head = importlib.util.MAGIC_NUMBER + (1).to_bytes(4, "little")
 
 def bytecode(path, source):
@@ -35,8 +37,12 @@ def place(path):
         is_kept = False
     if not is_kept:
         data = bytecode(path, source)
-    target = importlib.util.cache_from_source(path)
-    os.makedirs(os.path.dirname(target), exist_ok=True)
+    folder, name = os.path.split(path)
+    folder = os.path.join(folder, "__pycache__")
+    if folder not in folders:
+        os.makedirs(folder, exist_ok=True)
+        folders.add(folder)
+    target = os.path.join(folder, f"{{name[:-3]}}.{{sys.implementation.cache_tag}}.pyc")
     with open(target, "wb") as file:
         file.write(data)
     if not is_kept:

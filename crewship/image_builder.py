@@ -78,6 +78,7 @@ class ImageBuilder:
         admit: Called with an image before something of it is started on the network; raises ``Unavailable`` when the
             network's rules do not hold.
         remove: Called with a container that has served; it need not wait until the engine has taken it down.
+        remove_large: As ``remove``, with one that the engine takes seconds for; None: the same.
         ahead_seconds: How long a container is kept that was started ahead for a next build; 0: none is.
         is_busy: Whether the host has no room for such.
     """
@@ -91,6 +92,7 @@ class ImageBuilder:
         limits: Limits | None = None,
         admit: Callable[[str], None] = lambda image: None,
         remove: Callable[[str], None] | None = None,
+        remove_large: Callable[[str], None] | None = None,
         ahead_seconds: float = 0.0,
         is_busy: Callable[[], bool] = lambda: False,
     ) -> None:
@@ -98,6 +100,7 @@ class ImageBuilder:
         self.benches = Workbenches(self._bench, ahead_seconds, is_busy)
         self._admit = admit
         self._remove = remove or engine.remove
+        self._remove_large = remove_large or self._remove
         # Committing a gigabyte takes its time.
         self._connection = engine.connection.patient(settings.build_timeout_seconds)
         self._settings = settings
@@ -336,7 +339,7 @@ class ImageBuilder:
                 _dependencies_image(key), {LABEL_DEPENDENCIES: key}, User=f"{UID}:{UID}", WorkingDir=APP
             )
         finally:
-            self._remove(container.id)
+            self._remove_large(container.id)
 
     # -- application
 

@@ -122,6 +122,13 @@ for path in glob.glob("{VENV}/lib/python3.*/site-packages/*.dist-info/direct_url
             file.write(plain)
 """
 
+# $1: _FORGET, before which nothing may note where packages came from; $2: what compiles them, and takes longest.
+_FINISH = f"""
+( {PYTHON} -I -S -c "$1"; {_UV} pip freeze --quiet > {LOCK} ) &
+{PYTHON} -I -S -c "$2" {VENV}/lib {CACHE}/bytecode
+wait
+"""
+
 # Whether anything that was written since the beginning, and would be in the image, has one of the strings in forms.json in it:
 # 0, or 5 with the files' names on stdout.
 _SEARCH = f"""
@@ -202,10 +209,7 @@ class Installer:
         if not self._install_as_before(install, wanted, before, env):
             self._install_packages(install, wanted, config, env)
         env, output = self._env(), self._output()
-        compiling = [PYTHON, "-I", "-S", "-c", bytecode.SCRIPT, f"{VENV}/lib", f"{CACHE}/bytecode"]
-        self._container.run(compiling, env=env, on_line=output)
-        self._container.run([PYTHON, "-I", "-S", "-c", _FORGET], env=env, on_line=output)
-        self._container.run(["sh", "-euc", f"{_UV} pip freeze --quiet > {LOCK}"], env=env, on_line=output)
+        self._container.run(["sh", "-uc", _FINISH, "sh", _FORGET, bytecode.SCRIPT], env=env, on_line=output)
         self._refuse_written_secrets()
 
     def _install_packages(

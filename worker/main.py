@@ -35,7 +35,7 @@ from activities.projects import ProjectActivities
 from activities.removals import Removals
 from activities.runs import RunActivities
 from activities.slots import Slots
-from activities.spares import SETTLE_SECONDS, Spares
+from activities.spares import LARGE_REMOVAL_SECONDS, SETTLE_SECONDS, Spares
 from crewship import contracts, temporal
 from crewship.db import migrate, open_database
 from crewship.docker_engine import DockerEngine
@@ -120,6 +120,7 @@ async def workers(settings: Settings, client: Client) -> AsyncIterator[list[Work
         settings,
         admit=network.require,
         remove=lambda container: spares.later(removals.remove, container, after_seconds=SETTLE_SECONDS),
+        remove_large=lambda container: spares.later(removals.remove, container, after_seconds=LARGE_REMOVAL_SECONDS),
         ahead_seconds=settings.spare_seconds if settings.spare_containers else 0.0,
         is_busy=slots.is_full,
     )
