@@ -51,7 +51,7 @@ class BuildContainer:
         name: The container's name; a left-over one of that name is removed.
         image: What it begins with.
         limits: What it may use.
-        timeout_seconds: How long it may be ``started``.
+        timeout_seconds: How long it may be ``watched``.
         command: Its first process; None: one that waits for ``run``.
         network: The bridge, or None for no network.
         cache_volume: Named volume for ``/cache``, or None for none.
@@ -183,18 +183,6 @@ class BuildContainer:
             _remove(self._api, self.id)
 
     @contextmanager
-    def started(self, cancel: threading.Event) -> Iterator[None]:
-        """Let it run; killed at the context's end, and as by :meth:`watched`."""
-        if cancel.is_set():
-            raise canceled()
-        self.start()
-        try:
-            with self.watched(cancel):
-                yield
-        finally:
-            self._kill()
-
-    @contextmanager
     def watched(self, cancel: threading.Event, stream: DockerStream | None = None) -> Iterator[None]:
         """Killed on ``cancel``, and when its time is up.
 
@@ -273,12 +261,19 @@ class BuildContainer:
             code = self._api.exec_inspect(created["Id"])["ExitCode"]
         return -1 if code is None else int(code)
 
-    def commit(self, image: str, labels: Mapping[str, str], **config: Any) -> str:
-        """Make it an image with that tag; its id. It must not be at work. ``config`` are fields of an image's configuration."""
+    def commit(self, image: str, labels: Mapping[str, str], *, is_idle: bool, **config: Any) -> str:
+        """Make it an image with that tag; its id.
+
+        Args:
+            image: Name and tag.
+            labels: The image's, besides those of all.
+            is_idle: Whether nothing in it is at work; it is stopped for the time otherwise.
+            **config: Fields of the image's configuration.
+        """
         repository, _, tag = image.rpartition(":")
         conf = {"Labels": {**self._labels, LABEL_KIND: IMAGE_KIND, **labels}, **config}
         with translated(self.id):
-            return str(self._api.commit(self.id, repository, tag, pause=False, conf=conf)["Id"])
+            return str(self._api.commit(self.id, repository, tag, pause=not is_idle, conf=conf)["Id"])
 
     def _kill(self) -> None:
         """Returns when it is dead; fine when it was, or when nothing can be said about it."""

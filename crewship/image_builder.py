@@ -17,6 +17,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
@@ -61,6 +62,8 @@ __all__ = ["BuildFailed", "ImageBuilder"]
 BaseImages = Callable[[str | None, BuildLog], str]
 """The platform base (an image's name or id) for a Python version or for any, found or made; raises ``ProvisionError``."""
 
+Facts = tuple[str, str, SystemPackages]
+"""Of an image of dependencies: the packages in it, version of its Python, packages of its system."""
 _MAX_FACTS = 32
 """Dependency images whose packages are remembered; those of one have some tens of kilobytes."""
 _LAYOUT = 2
@@ -109,7 +112,7 @@ class ImageBuilder:
         self._locks: dict[str, threading.Lock] = {}
         """One for each dependency image, so that two deployments that want the same one make it once."""
         self._locks_guard = threading.Lock()
-        self._facts: dict[str, tuple[str, str, SystemPackages]] = {}
+        self._facts: dict[str, Facts] = {}
         self._runner_sha256 = runner_files.digest()
 
     def close(self) -> None:
@@ -332,14 +335,28 @@ class ImageBuilder:
             if wanted.constraints:
                 files["constraints.txt"] = wanted.constraints.encode()
             container.put(BUILD, files)
-            with container.started(work.cancel):
+            container.start()
+            with container.watched(work.cancel):
                 installer = Installer(container, settings, work.log, work.secrets)
                 installer.install(wanted, work.config, python, before=locks(key) or "")
-            return container.commit(
-                _dependencies_image(key), {LABEL_DEPENDENCIES: key}, User=f"{UID}:{UID}", WorkingDir=APP
-            )
+            return self._committed(container, key)
         finally:
             self._remove_large(container.id)
+
+    def _committed(self, container: BuildContainer, key: str) -> str:
+        """Id of the image that it becomes. What is in it is read meanwhile, which takes a quarter of a second."""
+        with ThreadPoolExecutor(1) as beside:
+            facts = beside.submit(_read_facts, container)
+            image = container.commit(
+                _dependencies_image(key),
+                {LABEL_DEPENDENCIES: key},
+                is_idle=False,
+                User=f"{UID}:{UID}",
+                WorkingDir=APP,
+            )
+        if facts.exception() is None:  # or it is read from the image
+            self._remember(image, facts.result())
+        return image
 
     # -- application
 
@@ -358,6 +375,7 @@ class ImageBuilder:
             image_id = bench.container.commit(
                 image,
                 {LABEL_DEPLOYMENT: work.deployment_id},
+                is_idle=True,
                 User=f"{UID}:{UID}",
                 WorkingDir=APP,
                 Env=[f"PATH={PATH}", f"HOME={HOME}", "LANG=C.UTF-8"],
@@ -393,18 +411,19 @@ class ImageBuilder:
             raise
         return bench
 
-    def _facts_of(self, image: str, container: BuildContainer) -> tuple[str, str, SystemPackages]:
-        """The packages in a dependency image, its Python, and its system's packages. The engine takes longer to read a file than
-        to copy a source into a container, and an image never changes."""
+    def _facts_of(self, image: str, container: BuildContainer) -> Facts:
+        """What is in a dependency image. The engine takes longer to read a file than to copy a source into a container, and an
+        image never changes."""
         if (known := self._facts.get(image)) is not None:
             return known
-        lock, python = container.read(LOCK).decode(), container.read(PYTHON_VERSION).decode()
-        system = SystemPackages.parse(container.read_if_there(STATUS), container.read_if_there(OS_RELEASE))
-        facts = lock, python.strip().removeprefix("Python "), system
+        facts = _read_facts(container)
+        self._remember(image, facts)
+        return facts
+
+    def _remember(self, image: str, facts: Facts) -> None:
         while len(self._facts) >= _MAX_FACTS:
             self._facts.pop(next(iter(self._facts)), None)
         self._facts[image] = facts
-        return facts
 
     # -- parts
 
@@ -488,6 +507,12 @@ def _sources(tree: Path) -> dict[str, Path]:
     """The files of an unpacked source, by their names in it."""
     paths = (path for path in sorted(tree.rglob("*")) if path.is_file() and "__pycache__" not in path.parts)
     return {path.relative_to(tree).as_posix(): path for path in paths}
+
+
+def _read_facts(container: BuildContainer) -> Facts:
+    lock, python = container.read(LOCK).decode(), container.read(PYTHON_VERSION).decode()
+    system = SystemPackages.parse(container.read_if_there(STATUS), container.read_if_there(OS_RELEASE))
+    return lock, python.strip().removeprefix("Python "), system
 
 
 def _dashed(deployment_id: str) -> str:
