@@ -25,6 +25,7 @@ from crewship.models import Deployment, Project, Run
         ("crewship-build-dep-0abc", "dep_0abc"),
         ("crewship-build-dep-0abc-deps", "dep_0abc"),
         ("crewship-spare-dep-0abc-1234", None),
+        ("crewship-bench-0a1b2c", None),
         ("renamed", None),
     ],
 )
