@@ -17,6 +17,8 @@ from crewship.errors import Unavailable
 
 logger = logging.getLogger(__name__)
 
+LARGE_SECONDS = 5.0
+"""After which a container is removed that packages were installed in: it takes a core for seconds, and the build goes on."""
 _LOOK_SECONDS = 0.2
 """Between two looks at which runs are closed, while there are any to wait for; one query each."""
 
@@ -36,13 +38,25 @@ class Removals:
         self._free = threading.BoundedSemaphore(at_once)
         self._waiting: dict[str, tuple[str, Callable[[], None]]] = {}
         """Run → its container, and what to do before it is removed."""
+        self._later: dict[str, threading.Timer] = {}
+        """Containers that are to be removed, and when."""
         self._changed = threading.Condition()
         self._is_closed = False
         self._looking = threading.Thread(target=self._look, name="remove closed", daemon=True)
         self._looking.start()
 
-    def remove(self, container: str) -> None:
-        """Have ``container`` removed, now if it is one too many, and otherwise soon."""
+    def remove(self, container: str, *, after_seconds: float = 0.0) -> None:
+        """Have ``container`` removed, now if it is one too many, and otherwise soon.
+
+        Args:
+            after_seconds: Not before, for the engine takes CPU for it from whoever waits for something else; but at the end.
+        """
+        with self._changed:
+            if after_seconds and not self._is_closed:
+                timer = self._later[container] = threading.Timer(after_seconds, self._due, (container,))
+                timer.daemon = True
+                timer.start()
+                return
         self._soon(lambda: self._remove(container))
 
     def has_room(self) -> bool:
@@ -60,12 +74,22 @@ class Removals:
             self._changed.notify_all()
 
     def close(self) -> None:
-        """Wait for those that are under way; whose run is open stays, for the next worker's reaper."""
+        """Wait for those that are under way and that were to wait; whose run is open stays, for the next worker's reaper."""
         with self._changed:
             self._is_closed = True
             self._changed.notify_all()
+            later = list(self._later)
+        for container in later:
+            self._due(container)
         self._looking.join()
         self._threads.shutdown()
+
+    def _due(self, container: str) -> None:
+        with self._changed:
+            timer = self._later.pop(container, None)
+        if timer is not None:
+            timer.cancel()
+            self._soon(lambda: self._remove(container))
 
     def _soon(self, work: Callable[[], None]) -> None:
         if not self._free.acquire(blocking=False):

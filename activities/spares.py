@@ -29,8 +29,6 @@ SPARE_PREFIX = "crewship-spare-"
 _MAX_DEPLOYMENTS = 16
 SETTLE_SECONDS = 0.5
 """In which a deploy's last step, and who waits for it, are done: what nobody waits for takes no CPU from them."""
-LARGE_REMOVAL_SECONDS = 5.0
-"""After which a container is taken down that packages were installed in: it takes a core for seconds, and the build goes on."""
 _BUSY_SECONDS = 2.0
 """After so long a busy host is looked at again."""
 

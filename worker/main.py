@@ -32,10 +32,10 @@ from activities.maintenance import MaintenanceActivities
 from activities.network import Network
 from activities.open_logs import still_open
 from activities.projects import ProjectActivities
-from activities.removals import Removals
+from activities.removals import LARGE_SECONDS, Removals
 from activities.runs import RunActivities
 from activities.slots import Slots
-from activities.spares import LARGE_REMOVAL_SECONDS, SETTLE_SECONDS, Spares
+from activities.spares import SETTLE_SECONDS, Spares
 from crewship import contracts, temporal
 from crewship.db import migrate, open_database
 from crewship.docker_engine import DockerEngine
@@ -119,8 +119,8 @@ async def workers(settings: Settings, client: Client) -> AsyncIterator[list[Work
         engine,
         settings,
         admit=network.require,
-        remove=lambda container: spares.later(removals.remove, container, after_seconds=SETTLE_SECONDS),
-        remove_large=lambda container: spares.later(removals.remove, container, after_seconds=LARGE_REMOVAL_SECONDS),
+        remove=lambda container: removals.remove(container, after_seconds=SETTLE_SECONDS),
+        remove_large=lambda container: removals.remove(container, after_seconds=LARGE_SECONDS),
         ahead_seconds=settings.spare_seconds if settings.spare_containers else 0.0,
         is_busy=slots.is_full,
     )

@@ -1,6 +1,7 @@
 """Removals are beside the runs, bounded, and none is forgotten."""
 
 import threading
+import time
 from collections.abc import Collection
 from typing import cast
 
@@ -43,6 +44,22 @@ def test_a_removal_after_the_end_is_done_at_once() -> None:
     removals.close()
     removals.remove("inline")
     assert engine.removed == [("inline", "MainThread")]
+
+
+def test_a_removal_may_wait_but_not_beyond_the_end() -> None:
+    engine = Slow()
+    engine.go.set()
+    removals = Removals(cast(Engine, engine), 2, set)
+    removals.remove("later", after_seconds=600)
+    removals.remove("soon", after_seconds=0.01)
+    give_up = time.monotonic() + 10
+    while not engine.removed and time.monotonic() < give_up:
+        time.sleep(0.005)
+    assert [name for name, _ in engine.removed] == ["soon"]
+    removals.close()
+    assert [name for name, _ in engine.removed] == ["soon", "later"]
+    removals.remove("inline", after_seconds=600)
+    assert engine.removed[-1] == ("inline", "MainThread")
 
 
 def test_a_place_is_free_again_after_each() -> None:
