@@ -15,7 +15,6 @@ import hashlib
 import json
 import os
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -26,12 +25,12 @@ from tempfile import TemporaryDirectory
 from crewship import runner_files
 from crewship.build_container import BUILD, BuildContainer
 from crewship.build_secrets import NONE, BuildSecrets
+from crewship.build_work import LoggedProgress, Work
 from crewship.builds import (
     LABEL_DEPENDENCIES,
     BuildBase,
     BuildFailed,
     BuildLog,
-    BuildStep,
     BuiltImage,
     Locks,
     app_image,
@@ -45,7 +44,8 @@ from crewship.docker_connection import translated
 from crewship.docker_engine import APP, HOME, UID, DockerEngine
 from crewship.engine import LABEL_DEPLOYMENT, ContainerMissing, ImageMissing, Limits
 from crewship.errors import Conflict, CrewshipError, Unavailable
-from crewship.installer import LOCK, PATH, PYTHON, PYTHON_VERSION, Installer
+from crewship.image_facts import ImageFacts, KnownImages, read_facts
+from crewship.installer import PATH, PYTHON, Installer
 from crewship.provision.base_image import ensure_base_image, find_base_image
 from crewship.provision.errors import ProvisionError, PythonUnavailable
 from crewship.python_version import choose_python
@@ -54,18 +54,13 @@ from crewship.smoke import SmokeFacts
 from crewship.smoke import smoke as boot
 from crewship.source import Limits as SourceLimits
 from crewship.source import unpack
-from crewship.system_packages import OS_RELEASE, STATUS, SystemPackages
-from crewship.workbench import RUNNER, Workbench, Workbenches
+from crewship.workbench import RUNNER, Workbench, Workbenches, command
 
 __all__ = ["BuildFailed", "ImageBuilder"]
 
 BaseImages = Callable[[str | None, BuildLog], str]
 """The platform base (an image's name or id) for a Python version or for any, found or made; raises ``ProvisionError``."""
 
-Facts = tuple[str, str, SystemPackages]
-"""Of an image of dependencies: the packages in it, version of its Python, packages of its system."""
-_MAX_FACTS = 32
-"""Dependency images whose packages are remembered; those of one have some tens of kilobytes."""
 _LAYOUT = 2
 """Part of what dependency images are named by: changes when they are made in another way."""
 
@@ -112,7 +107,7 @@ class ImageBuilder:
         self._locks: dict[str, threading.Lock] = {}
         """One for each dependency image, so that two deployments that want the same one make it once."""
         self._locks_guard = threading.Lock()
-        self._facts: dict[str, Facts] = {}
+        self._facts = KnownImages()
         self._runner_sha256 = runner_files.digest()
 
     def close(self) -> None:
@@ -154,7 +149,7 @@ class ImageBuilder:
             BuildFailed: the project is the reason, or ``cancel``.
             Unavailable: the engine is the reason, or the base image cannot be had.
         """
-        work = _Work(deployment_id, project, config, log, cancel or threading.Event(), secrets)
+        work = Work(deployment_id, project, config, log, cancel or threading.Event(), secrets)
         try:
             with TemporaryDirectory(prefix="crewship-build-") as folder:
                 tree = Path(folder)
@@ -162,7 +157,7 @@ class ImageBuilder:
                 with work.step("dependencies") as step:
                     image, step.cached = self._dependencies(work, tree, locks)
                 with work.step("image"):
-                    image_id, python, lock, system = self._application(work, tree, image, is_left=is_tried)
+                    image_id, facts = self._application(work, tree, image, is_left=is_tried)
         except ImageMissing as error:
             raise BuildFailed(
                 "infrastructure", f"The image {error} that it is built on is gone", "Deploy again."
@@ -172,12 +167,12 @@ class ImageBuilder:
         assert work.base is not None
         return BuiltImage(
             image_id=image_id,
-            python=python,
-            lock=lock,
+            python=facts.python,
+            lock=facts.lock,
             dependencies_cached=step.cached,
             steps=tuple(work.steps),
             base=work.base,
-            system=system,
+            system=facts.system,
             recipe=self.recipe,
             dependency_key=work.dependency_key,
         )
@@ -214,7 +209,7 @@ class ImageBuilder:
             BuildFailed: the entrypoint cannot be had, or ``cancel``.
             Unavailable: the engine is the reason.
         """
-        work = _Work(deployment_id, "", config, log, cancel or threading.Event())
+        work = Work(deployment_id, "", config, log, cancel or threading.Event())
         bench = _bench_of(deployment_id)
         try:
             with work.step("smoke boot"):
@@ -260,7 +255,7 @@ class ImageBuilder:
             base = ensure_base_image(
                 self._connection.api,
                 self._settings.cache_dir,
-                _LoggedProgress(log),
+                LoggedProgress(log),
                 python=python,
                 configured=self._settings.base_image,
             )
@@ -268,7 +263,7 @@ class ImageBuilder:
 
     # -- dependencies
 
-    def _dependencies(self, work: "_Work", tree: Path, locks: Locks) -> tuple[str, bool]:
+    def _dependencies(self, work: Work, tree: Path, locks: Locks) -> tuple[str, bool]:
         """Id of the image with the project's dependencies, and whether it was there."""
         wanted = find(tree, work.config.build.requirements)
         python = choose_python(work.config.python, wanted.requires_python, wanted.python)
@@ -292,7 +287,7 @@ class ImageBuilder:
                 return found, True
             return self._install(work, tree, wanted, python.version, base_id, locks), False
 
-    def _key(self, base_id: str, wanted: Dependencies, tree: Path, work: "_Work") -> str:
+    def _key(self, base_id: str, wanted: Dependencies, tree: Path, work: Work) -> str:
         """Hash of all that decides what a dependency image is; ``uv`` is part of the base."""
         parts = [
             _LAYOUT,
@@ -308,7 +303,7 @@ class ImageBuilder:
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
     def _install(
-        self, work: "_Work", tree: Path, wanted: Dependencies, python: str | None, base: str, locks: Locks
+        self, work: Work, tree: Path, wanted: Dependencies, python: str | None, base: str, locks: Locks
     ) -> str:
         key = work.dependency_key
         settings = self._settings
@@ -346,7 +341,7 @@ class ImageBuilder:
     def _committed(self, container: BuildContainer, key: str) -> str:
         """Id of the image that it becomes. What is in it is read meanwhile, which takes a quarter of a second."""
         with ThreadPoolExecutor(1) as beside:
-            facts = beside.submit(_read_facts, container)
+            facts = beside.submit(read_facts, container)
             image = container.commit(
                 _dependencies_image(key),
                 {LABEL_DEPENDENCIES: key},
@@ -355,21 +350,19 @@ class ImageBuilder:
                 WorkingDir=APP,
             )
         if facts.exception() is None:  # or it is read from the image
-            self._remember(image, facts.result())
+            self._facts.remember(image, facts.result())
         return image
 
     # -- application
 
-    def _application(
-        self, work: "_Work", tree: Path, image: str, *, is_left: bool
-    ) -> tuple[str, str, str, SystemPackages]:
-        """Id of the deployment's image, version of its Python, the packages in it, and those of its system."""
+    def _application(self, work: Work, tree: Path, image: str, *, is_left: bool) -> tuple[str, ImageFacts]:
+        """Id of the deployment's image, and what is in that of its dependencies."""
         name = _bench_of(work.deployment_id)
         bench = self.benches.take(image, name) or self._bench(name, image)
         is_done = False
         try:
-            lock, python, system = self._facts_of(image, bench.container)
             bench.assemble({f"source/{name}": path for name, path in _sources(tree).items()}, work.cancel)
+            facts = self._facts.of(image, bench.container)
             image = app_image(work.deployment_id)
             earlier = self._find_image(image)
             image_id = bench.container.commit(
@@ -388,21 +381,25 @@ class ImageBuilder:
         if earlier is not None:
             with suppress(Conflict):
                 self._engine.remove_image(earlier)
-        return image_id, python, lock, system
+        return image_id, facts
 
     def _bench(self, name: str, image: str, keep_seconds: float = 0.0) -> Workbench:
         """Start one, with the runner in it."""
-        bench = Workbench(
+        timeout_seconds = self._settings.build_timeout_seconds
+        container = BuildContainer(
             self._connection.api,
             instance=self._settings.instance,
             name=name,
             image=image,
+            command=command(keep_seconds + timeout_seconds + 60),
             limits=self._limits,
-            timeout_seconds=self._settings.build_timeout_seconds,
-            keep_seconds=keep_seconds,
+            timeout_seconds=timeout_seconds,
+            scratch=False,
+            stdin=True,
         )
+        bench = Workbench(name, container)
         try:
-            _, python, _ = self._facts_of(image, bench.container)
+            python = self._facts.of(image, container).python
             runner: dict[str, Path | bytes | str] = {path.name: path for path in runner_files.runner_files()}
             runner |= runner_files.bytecode(python, RUNNER)
             bench.put({f"runtime/{name}": content for name, content in runner.items()})
@@ -410,20 +407,6 @@ class ImageBuilder:
             bench.remove()
             raise
         return bench
-
-    def _facts_of(self, image: str, container: BuildContainer) -> Facts:
-        """What is in a dependency image. The engine takes longer to read a file than to copy a source into a container, and an
-        image never changes."""
-        if (known := self._facts.get(image)) is not None:
-            return known
-        facts = _read_facts(container)
-        self._remember(image, facts)
-        return facts
-
-    def _remember(self, image: str, facts: Facts) -> None:
-        while len(self._facts) >= _MAX_FACTS:
-            self._facts.pop(next(iter(self._facts)), None)
-        self._facts[image] = facts
 
     # -- parts
 
@@ -446,73 +429,10 @@ class ImageBuilder:
             lock.release()
 
 
-class _Step:
-    cached = False
-
-
-class _Work:
-    """One build: what for, and how far it is."""
-
-    def __init__(
-        self,
-        deployment_id: str,
-        project: str,
-        config: DeploymentConfig,
-        log: BuildLog,
-        cancel: threading.Event,
-        secrets: BuildSecrets = NONE,
-    ) -> None:
-        self.deployment_id = deployment_id
-        self.project = project
-        self.config = config
-        self.log = log
-        self.cancel = cancel
-        self.secrets = secrets
-        self.steps: list[BuildStep] = []
-        self.base: BuildBase | None = None
-        self.dependency_key = ""
-
-    @contextmanager
-    def step(self, name: str) -> Iterator[_Step]:
-        if self.cancel.is_set():
-            raise canceled()
-        self.log.step(name, "started", None, False)
-        started = time.monotonic()
-        step = _Step()
-        try:
-            yield step
-        except BaseException:
-            self.log.step(name, "failed", _ms_since(started), False)
-            raise
-        self.steps.append(BuildStep(name, _ms_since(started), step.cached))
-        self.log.step(name, "completed", _ms_since(started), step.cached)
-
-
-class _LoggedProgress:
-    """Provisioning's steps as lines of the build's log."""
-
-    def __init__(self, log: BuildLog) -> None:
-        self._log = log
-
-    @contextmanager
-    def step(self, name: str) -> Iterator["_LoggedProgress"]:
-        self._log.line(name, "info", "stdout")
-        yield self
-
-    def detail(self, text: str) -> None:
-        """Too fine for a log."""
-
-
 def _sources(tree: Path) -> dict[str, Path]:
     """The files of an unpacked source, by their names in it."""
     paths = (path for path in sorted(tree.rglob("*")) if path.is_file() and "__pycache__" not in path.parts)
     return {path.relative_to(tree).as_posix(): path for path in paths}
-
-
-def _read_facts(container: BuildContainer) -> Facts:
-    lock, python = container.read(LOCK).decode(), container.read(PYTHON_VERSION).decode()
-    system = SystemPackages.parse(container.read_if_there(STATUS), container.read_if_there(OS_RELEASE))
-    return lock, python.strip().removeprefix("Python "), system
 
 
 def _dashed(deployment_id: str) -> str:
@@ -526,7 +446,3 @@ def _bench_of(deployment_id: str) -> str:
 
 def _dependencies_image(key: str) -> str:
     return f"crewship/deps:{key}"
-
-
-def _ms_since(started: float) -> int:
-    return round((time.monotonic() - started) * 1000)

@@ -17,10 +17,10 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Final, Self
 
 from crewship.build_container import BuildContainer, write_tar
-from crewship.engine import ContainerMissing, Limits
+from crewship.engine import ContainerMissing
 from crewship.errors import CrewshipError, Unavailable
 from crewship.installer import OPT, PYTHON
 
@@ -68,57 +68,32 @@ while True:
 """
 
 
+def command(seconds: float) -> list[str]:
+    """What a workbench runs; it gives up by itself after ``seconds``."""
+    return [PYTHON, "-I", "-S", "-c", _ASSEMBLE, str(round(seconds))]
+
+
 class Workbench:
     """One of them, from its start to its removal.
 
     Args:
-        api: The SDK's client; its timeout must allow for a commit of a large image.
-        instance: The installation's name.
         name: The container's.
-        image: The dependencies'.
-        limits: What it may use.
-        timeout_seconds: How long putting together and trying the image may take.
-        keep_seconds: How long it may wait for that.
+        container: It, whose first process is :func:`command` and has a stdin.
 
     Raises:
-        ImageMissing, Unavailable: the engine's reasons.
+        ContainerMissing, Unavailable: the engine's reasons; then it is removed.
     """
 
-    def __init__(
-        self,
-        api: Any,
-        *,
-        instance: str,
-        name: str,
-        image: str,
-        limits: Limits,
-        timeout_seconds: float,
-        keep_seconds: float = 0.0,
-    ) -> None:
-        self.name = name
-        self._container = BuildContainer(
-            api,
-            instance=instance,
-            name=name,
-            image=image,
-            command=[PYTHON, "-I", "-S", "-c", _ASSEMBLE, str(round(timeout_seconds + keep_seconds) + 60)],
-            limits=limits,
-            timeout_seconds=timeout_seconds,
-            scratch=False,
-            stdin=True,
-        )
+    def __init__(self, name: str, container: BuildContainer) -> None:
+        self.name, self.container = name, container
         try:
             # One for all that is written: at its end the engine may not have read all of it.
-            self._stream = self._container.attach()
-            self._container.start()
+            self._stream = container.attach()
+            container.start()
         except BaseException:
             with suppress(Unavailable):
-                self._container.remove()
+                container.remove()
             raise
-
-    @property
-    def container(self) -> BuildContainer:
-        return self._container
 
     def become(self, name: str) -> bool:
         """Take another name; False when it has ended, or is not there any more.
@@ -127,8 +102,8 @@ class Workbench:
             Unavailable: the engine is the reason.
         """
         with suppress(ContainerMissing):
-            if self._container.is_running():
-                self._container.rename(name)
+            if self.container.is_running():
+                self.container.rename(name)
                 self.name = name
                 return True
         return False
@@ -147,7 +122,7 @@ class Workbench:
             BuildFailed: ``cancel``, or it took too long.
             Unavailable: it cannot be done here, such as for want of room.
         """
-        with closing(self._stream), self._container.watched(cancel, self._stream):
+        with closing(self._stream), self.container.watched(cancel, self._stream):
             _feed(files, self._stream.write, is_all=True)
             said = {"stdout": b"", "stderr": b""}
             while not said["stdout"].endswith(_DONE) and (piece := self._stream.read()) is not None:
@@ -160,7 +135,7 @@ class Workbench:
         """Take it down at once, as far as the engine can be reached; the reaper takes what is left."""
         self._stream.close()
         with suppress(Unavailable):
-            self._container.remove()
+            self.container.remove()
 
 
 def _feed(files: Files, write: Callable[[bytes], None], *, is_all: bool) -> None:
